@@ -1,0 +1,158 @@
+"""Sums, differences and products from nought to one hundred, and calculations that go on from the last
+result. The reply echoes the question, so that a wrong hearing is heard back. Held out are unordered pairs
+of numbers for each operation."""
+
+import operator
+from collections.abc import Callable
+
+from .draw import Draw
+from .numbers import number_words, sentence
+from .turns import Turn
+from .wordings import BARE, SPLITS, Fillers, Frames, Wordings, filler_key, wordings
+
+NAME = "arithmetic"
+LIMIT = 100
+MOST_TRIVIAL_FACTOR = 20  # times nought and times one need few examples
+Pair = tuple[int, int]
+
+RESULT: dict[str, Callable[[int, int], int]] = {
+    "plus": operator.add, "minus": operator.sub, "times": operator.mul,
+}
+OVER_LIMIT_REPLY = "Sorry, I only count from zero to one hundred."
+NO_NUMBER_REPLY = "Sorry, from which number?"
+
+_EXPRESSIONS = {
+    "plus": ("{a} plus {b}", "{a} plus {b}", "{a} plus {b}", "{a} and {b}", "the sum of {a} and {b}"),
+    "minus": ("{a} minus {b}", "{a} minus {b}", "{a} minus {b}", "{a} take away {b}",
+              "the difference between {a} and {b}"),
+    "times": ("{a} times {b}", "{a} times {b}", "{a} times {b}", "{a} multiplied by {b}",
+              "the product of {a} and {b}"),
+}
+_QUESTIONS = (
+    "what is {x}", "what is {x}", "what is {x}", "what's {x}", "how much is {x}", "how much is {x}",
+    "tell me {x}", "can you work out {x}", "please work out {x}", "could you tell me {x}",
+    "can you tell me what {x} is", "i need to know {x}", "calculate {x}", "please calculate {x}",
+    "give me {x}", "hey what is {x}", "okay what is {x}", "work out {x} for me", "do you know what {x} is",
+    "what does {x} make", "tell me what {x} is please", "so what is {x}", "now what is {x}",
+    "what is {x} please", "i want to know {x}", "and what is {x}", "hello what is {x}",
+    "could you work out {x}",
+)
+_HELD_QUESTIONS = (
+    "do you know {x}", "i want to know what {x} is", "could you calculate {x}",
+    "please tell me how much {x} is", "can you give me {x}",
+)
+_VERBS = {
+    "plus": (("add {a} and {b}", "add {a} to {b}", "what do you get when you add {a} and {b}"),
+             ("what do you get when you add {a} to {b}",)),
+    "minus": (("subtract {b} from {a}", "take {b} away from {a}",
+               "what do you get when you subtract {b} from {a}"),
+              ("what do you get when you take {b} away from {a}",)),
+    "times": (("multiply {a} by {b}", "multiply {a} and {b}",
+               "what do you get when you multiply {a} and {b}"),
+              ("what do you get when you multiply {a} by {b}",)),
+}
+_VERB_FRAMES = Frames(known=("please {}", "can you {}", "could you {}", "{} please", "{} for me", "hey {}"),
+                      held=("could you please {}",))
+_FOLLOW = {
+    "plus": (("and plus {k}", "plus {k}", "and add {k}", "now add {k}", "now plus {k}", "add {k} to that",
+              "and what is that plus {k}", "and {k} more"),
+             ("now add {k} to that", "what is that plus {k}", "now {k} more")),
+    "minus": (("and minus {k}", "minus {k}", "now take away {k}", "take away {k}", "and take away {k}",
+               "now minus {k}", "take {k} away from that", "subtract {k} from that",
+               "and what is that minus {k}"),
+              ("now take {k} away from that", "what is that minus {k}")),
+    "times": (("and times {k}", "times {k}", "now times {k}", "multiply that by {k}", "now multiply by {k}",
+               "and what is that times {k}", "and multiply by {k}"),
+              ("now multiply that by {k}", "what is that times {k}")),
+}
+
+
+def _ways(operation: str) -> Wordings:
+    expressions = dict.fromkeys(_EXPRESSIONS[operation])
+    bare = [f"{a} please" for a in expressions if not a.endswith("and {b}")]
+    asked = [text.replace("{x}", x) for text in _QUESTIONS for x in _EXPRESSIONS[operation]
+             if x != "{a} and {b}" or text.endswith(("make", "is"))]
+    held = [text.replace("{x}", x) for text in _HELD_QUESTIONS for x in expressions
+            if x != "{a} and {b}" or text.endswith(("make", "is"))]
+    known_verbs, held_verbs = _VERBS[operation]
+    verbs = wordings(known_verbs, held_verbs, _VERB_FRAMES)
+    plain = [_EXPRESSIONS[operation][0]] * 6 + bare
+    return wordings([*asked, *plain, *verbs.train], [*held, *verbs.held], BARE)
+
+
+def _pairs(operation: str) -> list[Pair]:
+    numbers = range(LIMIT + 1)
+    pairs = [(a, b) for a in numbers for b in numbers if 0 <= RESULT[operation](a, b) <= LIMIT]
+    if operation == "times":
+        return [(a, b) for a, b in pairs if min(a, b) > 1 or max(a, b) <= MOST_TRIVIAL_FACTOR]
+    return pairs
+
+
+WAYS = {operation: _ways(operation) for operation in RESULT}
+FOLLOW_WAYS = {operation: wordings(*texts) for operation, texts in _FOLLOW.items()}
+
+
+def _sorted_pair(pair: Pair) -> Pair:
+    return (min(pair), max(pair))
+
+
+PAIRS = {operation: Fillers(operation, _pairs(operation), key=_sorted_pair) for operation in RESULT}
+NEXT = {
+    (operation, split): [
+        [k for k in range(2, LIMIT + 1) if (number, k) in allowed] for number in range(LIMIT + 1)
+    ]
+    for operation in RESULT
+    for split in SPLITS
+    for allowed in [frozenset(PAIRS[operation].pool(split))]
+}
+
+
+def start(draw: Draw) -> Turn:
+    """A calculation of two numbers."""
+    operation = draw.rng.choice(("plus", "plus", "plus", "minus", "minus", "minus", "times", "times"))
+    if draw.split != "fillers" and draw.chance(0.03):
+        return _beyond(draw, operation)
+    if draw.split != "fillers" and not draw.spoke_of(NAME) and draw.chance(0.02):
+        return _without_number(draw, operation)
+    a, b = draw.fill(PAIRS[operation])
+    return _turn(draw, operation, draw.words(WAYS[operation]), a, b)
+
+
+def follow(draw: Draw) -> Turn | None:
+    """A calculation that goes on from the last result; None where no number of this split fits."""
+    if draw.number < 0:
+        return None
+    operation = draw.rng.choice(("plus", "minus", "times"))
+    numbers = NEXT[operation, draw.split][draw.number]
+    if not numbers:
+        return None
+    small = [k for k in numbers if k <= 12]
+    k = draw.rng.choice(small if small and draw.chance(0.6) else numbers)
+    return _turn(draw, operation, draw.words(FOLLOW_WAYS[operation]), draw.number, k)
+
+
+def _beyond(draw: Draw, operation: str) -> Turn:
+    """A result clearly outside of what the assistant counts to."""
+    a, b = draw.rng.randrange(60, 100), draw.rng.randrange(50, 100)
+    if operation == "minus":
+        a, b = draw.rng.randrange(0, 40), draw.rng.randrange(50, 100)
+    template = draw.words(WAYS[operation])
+    user = template.replace("{a}", number_words(a)).replace("{b}", number_words(b))
+    draw.number = -1
+    return Turn(user, OVER_LIMIT_REPLY, NAME, template)
+
+
+def _without_number(draw: Draw, operation: str) -> Turn:
+    """A follow-up that follows nothing."""
+    template = draw.words(FOLLOW_WAYS[operation])
+    draw.number = -1
+    return Turn(template.replace("{k}", number_words(draw.rng.randrange(LIMIT))),
+                NO_NUMBER_REPLY, NAME, template)
+
+
+def _turn(draw: Draw, operation: str, template: str, a: int, b: int) -> Turn:
+    draw.number = RESULT[operation](a, b)
+    first, second = number_words(a), number_words(b)
+    user = template.replace("{a}", first).replace("{b}", second).replace("{k}", second)
+    reply = sentence(f"{first} {operation} {second} is {number_words(draw.number)}.")
+    return Turn(user, reply, NAME, template, filler=filler_key(operation, min(a, b), max(a, b)))

@@ -1,0 +1,59 @@
+"""What a skill needs to say its next turn: random numbers, the split, and what the talk was about so far."""
+
+import random
+from dataclasses import dataclass, field
+
+from ...models.demo_tools import Call, demo_result
+from .turns import Turn
+from .wordings import Fillers, T, Wordings
+
+FAILED_REPLY = "Sorry, that did not work."
+FAILED_SHARE = 0.03
+
+
+@dataclass(slots=True)
+class Draw:
+    """The state of one dialogue under way: its turns, and what a follow-up refers to.
+
+    `number` is the last result (-1: none), `light` its room and state, `order` the number last named and
+    `answered_as` the one whose results it gets, `open_tool` the request that still lacks a number,
+    `held_object` what the robot holds.
+    """
+
+    rng: random.Random
+    split: str
+    turns: list[Turn] = field(default_factory=list)
+    skill: str = ""
+    number: int = -1
+    light: tuple[str, str] = ("", "")
+    order: str = ""
+    answered_as: str = ""
+    open_tool: str = ""
+    held_object: str = ""
+    joke: int = 0
+    name: str = ""
+
+    def words(self, ways: Wordings) -> str:
+        """A wording of this split."""
+        return ways.pick(self.rng, self.split)
+
+    def fill(self, fillers: Fillers[T]) -> T:
+        """A combination of fillers of this split."""
+        return fillers.pick(self.rng, self.split)
+
+    def spoke_of(self, skill: str) -> bool:
+        """Whether any turn so far was of this skill."""
+        return any(turn.skill == skill for turn in self.turns)
+
+    def chance(self, probability: float) -> bool:
+        """True with this probability."""
+        return self.rng.random() < probability
+
+
+def tool_turn(
+    draw: Draw, skill: str, template: str, user: str, call: Call, reply: str, filler: str | None = None
+) -> Turn:
+    """A turn whose tool answers as the demo tools do, so that `reply` fits; in training it fails at times."""
+    if draw.split == "train" and draw.chance(FAILED_SHARE):
+        return Turn(user, FAILED_REPLY, skill, template, call=call, result={"ok": False}, filler=filler)
+    return Turn(user, reply, skill, template, call=call, result=demo_result(call), filler=filler)

@@ -1,0 +1,219 @@
+"""Trains WhisperPro on synthetic speech: recognition + CTC + reconstruction of the log-mel + tone. Resumes by itself."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerFast
+
+from ..models.alignment import final_token_frames, spikes, word_end_frames
+from ..models.whisperpro import WhisperPro, WhisperProConfig, prosody_visible
+from .reconstruction import ReconstructionDecoder
+from .speech_corpus import IGNORE, SpeechBatch, SpeechBatches
+from .tokenizer import train_tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class WhisperProTraining:
+    """Settings of a run; times in steps."""
+
+    folder: Path
+    steps: int = 4000
+    batch_frames: int = 3600
+    """Padded encoder frames (40 ms) in a batch: about 50 utterances."""
+    learning_rate: float = 2e-3
+    warm_up: int = 200
+    ctc_weight: float = 0.3
+    reconstruction_weight: float = 0.3
+    tone_weight: float = 0.15
+    ctc_times_from: float = 0.3
+    """Share of the steps after which word times come from the CTC head, as at inference, instead of from espeak."""
+    workers: int = 1
+    threads: int = 2
+    bfloat16: bool = False
+    report_every: int = 25
+    save_every: int = 250
+    seed: int = 1
+
+
+def train_whisperpro(settings: WhisperProTraining) -> None:
+    """Train, or go on, in `settings.folder`; writes `checkpoint.pt`, `log.csv` and the tokenizer there."""
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    tokenizer = shared_tokenizer(settings.folder)
+    config = WhisperProConfig(vocab_size=len(tokenizer))
+    model = WhisperPro(config)
+    decoder = ReconstructionDecoder(config.d_model, 2 * config.n_mels)
+    parameters = [*model.parameters(), *decoder.parameters()]
+    optimizer = torch.optim.AdamW(parameters, settings.learning_rate, (0.9, 0.98), weight_decay=0.01, fused=True)
+    step = resume(settings.folder, model, decoder, optimizer)
+    batches = DataLoader(
+        SpeechBatches(config, tokenizer, settings.batch_frames, settings.seed + step),
+        batch_size=None,
+        num_workers=settings.workers,
+        prefetch_factor=6,
+        worker_init_fn=_single_thread,
+        multiprocessing_context="spawn",  # a worker must not inherit the threads of this process
+    )
+    starts_word = word_start_table(tokenizer)
+    log, began = Log(settings.folder / "log.csv"), time.monotonic()
+    for batch in batches:
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * schedule(step, settings.steps, settings.warm_up)
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+            losses = step_losses(model, decoder, batch, starts_word, step >= settings.ctc_times_from * settings.steps)
+        total = (
+            losses["text"]
+            + settings.ctc_weight * losses["ctc"]
+            + settings.reconstruction_weight * losses["mel"]
+            + settings.tone_weight * losses["tone"]
+        )
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        losses["norm"] = nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        step += 1
+        log.add(losses)
+        if step % settings.report_every == 0:
+            log.write(step, time.monotonic() - began)
+        if step % settings.save_every == 0 or step >= settings.steps:
+            save(settings.folder, model, decoder, optimizer, step)
+        if step >= settings.steps:
+            return
+
+
+def step_losses(
+    model: WhisperPro, decoder: ReconstructionDecoder, batch: SpeechBatch, starts_word: Tensor, ctc_times: bool
+) -> dict[str, Tensor]:
+    """The four losses and the accuracies of one batch, scalars."""
+    config = model.config
+    states = model.encode(batch.mel, batch.lengths)
+    everything = batch.lengths[:, None].expand_as(batch.tokens)
+    logits = model.token_logits(model.decode(batch.tokens, states, everything)).float()
+    text = F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORE, label_smoothing=0.05)
+    ctc_log = model.ctc(states).float().log_softmax(-1)
+    is_text = batch.word_ends > 0
+    n_text = is_text.sum(1)
+    ctc = F.ctc_loss(
+        ctc_log.transpose(0, 1), batch.tokens[is_text], batch.lengths, n_text, config.pad, zero_infinity=True
+    )
+    ends = ctc_word_ends(ctc_log, batch, is_text, starts_word, config.pad) if ctc_times else batch.word_ends
+    visible = prosody_visible(ends, batch.lengths, config.block_frames)
+    prosody = model.decode(batch.tokens, states, visible, config.prosody_layer)
+    embeddings = model.whisper.decoder.embed_tokens(batch.tokens)
+    rebuilt = decoder(embeddings, prosody, batch.token_of_frame).float()
+    inside = torch.arange(rebuilt.shape[1]) < batch.lengths[:, None]
+    mel = (rebuilt - batch.target_mel).abs()[inside].mean()
+    tone_logits = model.tone(prefix_mean(prosody, is_text)).float()
+    tone = F.cross_entropy(tone_logits, batch.tone, ignore_index=IGNORE) if (batch.tone >= 0).any() else mel * 0
+    counted, known = batch.labels >= 0, batch.tone >= 0
+    with torch.no_grad():
+        correct = (logits.argmax(-1) == batch.labels)[counted].float().mean()
+        tone_correct = (tone_logits.argmax(-1) == batch.tone)[known].float().mean() if known.any() else torch.tensor(0.0)
+    return {"text": text, "ctc": ctc, "mel": mel, "tone": tone, "right": correct, "tone_right": tone_correct}
+
+
+def prefix_mean(prosody: Tensor, is_text: Tensor) -> Tensor:
+    """Mean over a random prefix of at least half of the text tokens, [batch, dim], so that early read-outs hold."""
+    count = is_text.sum(1, keepdim=True)
+    keep = (count * (0.5 + 0.5 * torch.rand_like(count, dtype=torch.float32))).ceil()
+    weight = (is_text & (is_text.cumsum(1) <= keep)).to(prosody.dtype)
+    return (prosody * weight[..., None]).sum(1) / weight.sum(1, keepdim=True).clamp(min=1)
+
+
+def ctc_word_ends(ctc_log: Tensor, batch: SpeechBatch, is_text: Tensor, starts_word: Tensor, blank: int) -> Tensor:
+    """Word ends by the CTC head, [batch, n]: the same rule as at inference."""
+    best = ctc_log.detach().argmax(-1).numpy()
+    ends = torch.zeros_like(batch.word_ends)
+    for row, length in enumerate(batch.lengths.tolist()):
+        tokens = batch.tokens[row][is_text[row]]
+        if len(tokens):
+            frames = final_token_frames(spikes(best[row, :length], blank), tokens.tolist(), length)
+            ends[row, is_text[row]] = torch.tensor(word_end_frames(frames, starts_word[tokens].tolist()))
+    return ends
+
+
+def word_start_table(tokenizer: PreTrainedTokenizerFast) -> Tensor:
+    """For each id whether it begins a word, [vocab]."""
+    pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    return torch.tensor([piece.startswith("\u0120") for piece in pieces])
+
+
+def shared_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer in `folder`, trained first if there is none."""
+    if not (folder / "tokenizer.json").exists():
+        train_tokenizer(folder)
+    return PreTrainedTokenizerFast.from_pretrained(folder)
+
+
+def schedule(step: int, steps: int, warm_up: int) -> float:
+    """Linear warm-up, then a cosine to 2 %."""
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm_up) / max(1, steps - warm_up))))
+
+
+def save(folder: Path, model: nn.Module, decoder: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Write all that going on needs, atomically."""
+    state = {
+        "model": model.state_dict(),
+        "decoder": decoder.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "step": step,
+    }
+    torch.save(state, folder / "checkpoint.tmp")
+    os.replace(folder / "checkpoint.tmp", folder / "checkpoint.pt")
+
+
+def resume(folder: Path, model: nn.Module, decoder: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Load the last checkpoint of `folder` if there is one; give its step."""
+    if not (folder / "checkpoint.pt").exists():
+        return 0
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    model.load_state_dict(state["model"])
+    decoder.load_state_dict(state["decoder"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
+
+
+class Log:
+    """Means of what happened since the last line, appended to a CSV file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._sums, self._n = path, dict[str, float](), 0
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        """Count one step's values."""
+        self._n += 1
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value.detach())
+
+    def write(self, step: int, seconds: float) -> None:
+        """Append a line and begin anew."""
+        new = not self._path.exists()
+        with self._path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(["step", "seconds", *self._sums])
+            writer.writerow([step, round(seconds, 1), *(round(v / self._n, 4) for v in self._sums.values())])
+        self._sums, self._n = {}, 0
+
+
+def _single_thread(worker: int) -> None:
+    torch.set_num_threads(1)
+    random.seed(worker)
+    np.random.seed(worker)
+
+
