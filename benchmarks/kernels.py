@@ -324,9 +324,7 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_grad_enabled(False)
     dtype = torch.bfloat16 if gpu else torch.float32
     ceiling = measure_ceiling(dtype) if gpu else Ceiling(0.0, 0.0)
-    print(
-        "groups  feat hidden provider     device us: p50 [p20, p80]   call us launches  MB  floor us  RMS ratio"
-    )
+    print("groups  feat hidden provider   device us: p50 [p20, p80]   call us launches  MB  floor us  RMS")
     rows: list[Row] = []
     for hidden in options.hidden:
         for groups in options.groups:

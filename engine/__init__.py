@@ -1,4 +1,5 @@
-"""The device's owner: contexts over a slab of slots, work items, packed steps, sampling, and the thread that runs them."""
+"""The device's owner: contexts over a slab of slots, work items, packed steps, sampling, and the thread
+that runs them."""
 
 from .admission import Admission
 from .context import Context, Entry

@@ -1,6 +1,7 @@
-"""Who gets a slot. A live conversation is never queued: it is let in at once or refused with a reason, so that those already
-in keep their pace. Sessions may be kept out of a reserve, so that a branch (a fork of a live session) still finds room.
-Counts only; the slots themselves are handed out by the slab on the engine's thread. Safe to call from any thread."""
+"""Who gets a slot. A live conversation is never queued: it is let in at once or refused with a reason, so
+that those already in keep their pace. Sessions may be kept out of a reserve, so that a branch (a fork of a
+live session) still finds room. Counts only; the slots themselves are handed out by the slab on the
+engine's thread. Safe to call from any thread."""
 
 import threading
 from enum import Enum
@@ -20,7 +21,9 @@ class Admission:
 
     def __init__(self, slots: int, branch_reserve: int = 0) -> None:
         if slots < 1 or not 0 <= branch_reserve < slots:
-            raise InputError(f"branch_reserve must leave a slot for a session, got {branch_reserve} of {slots} slots")
+            raise InputError(
+                f"branch_reserve must leave a slot for a session, got {branch_reserve} of {slots} slots"
+            )
         self.slots = slots
         self.branch_reserve = branch_reserve
         self.refused = 0
@@ -44,8 +47,8 @@ class Admission:
                 self.refused += 1
                 branches = sum(held is Tenant.BRANCH for held in self._holders.values())
                 raise CapacityError(
-                    f"no slot for another {tenant.value}: {len(self._holders) - branches} sessions and {branches} branches "
-                    f"hold {len(self._holders)} of {self.slots} slots"
+                    f"no slot for another {tenant.value}: {len(self._holders) - branches} sessions and "
+                    f"{branches} branches hold {len(self._holders)} of {self.slots} slots"
                     + (f", {self.branch_reserve} are reserved for branches" if self.branch_reserve else "")
                     + "; try again when one has ended, or start the engine with more slots"
                 )

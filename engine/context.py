@@ -1,8 +1,8 @@
-"""A conversation's input as the backbone sees it: a log of entries (tokens and prosody vectors), of which the first `cached`
-have keys and values in a slot of the slab. The log is the truth and the slot a cache of it: rolling back lowers two
-numbers, replaying lowers one, and an evicted context is a log without a slot. Positions are places in the log, so keys
-never need to be moved. A context belongs to the engine's thread while work on it is outstanding; in between, anyone may
-read it."""
+"""A conversation's input as the backbone sees it: a log of entries (tokens and prosody vectors), of which
+the first `cached` have keys and values in a slot of the slab. The log is the truth and the slot a cache of
+it: rolling back lowers two numbers, replaying lowers one, and an evicted context is a log without a slot.
+Positions are places in the log, so keys never need to be moved. A context belongs to the engine's thread
+while work on it is outstanding; in between, anyone may read it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ..models.errors import CapacityError, InputError
 class Entry:
     """One row of input: a token, or (with a vector [feature_dim]) a marker row that carries prosody.
 
-    `vector` is copied to a read-only float32 array. `position` is filled in by the log; where it is given, the log checks
-    it, so that an entry computed for another state of the conversation is refused.
+    `vector` is copied to a read-only float32 array. `position` is filled in by the log; where it is given,
+    the log checks it, so that an entry computed for another state of the conversation is refused.
     """
 
     token_id: int | None
@@ -31,18 +31,25 @@ class Entry:
     def __post_init__(self) -> None:
         if self.token_id is None and self.vector is None:
             raise InputError("an entry needs a token id or a prosody vector")
-        if self.vector is None or (self.vector.__class__ is np.ndarray and not self.vector.flags.writeable):
-            return
-        source = self.vector.detach().float().cpu().numpy() if isinstance(self.vector, torch.Tensor) else self.vector
-        vector = np.array(source, dtype=np.float32)
-        vector.setflags(write=False)
-        object.__setattr__(self, "vector", vector)
+        if self.vector is not None:
+            object.__setattr__(self, "vector", _own_copy(self.vector))
 
     def same_input(self, other: Entry) -> bool:
         """True when both give the model the same row, bit for bit; positions are not compared."""
         if self.vector is None or other.vector is None:
             return self.vector is other.vector and self.token_id == other.token_id
         return np.array_equal(self.vector, other.vector)
+
+
+def _own_copy(vector: npt.ArrayLike | torch.Tensor) -> npt.NDArray[np.float32]:
+    """A float32 array that nobody else can change; an array made here before is passed on."""
+    if isinstance(vector, torch.Tensor):
+        vector = vector.detach().float().cpu().numpy()
+    elif isinstance(vector, np.ndarray) and vector.dtype == np.float32 and not vector.flags.writeable:
+        return vector
+    copied = np.array(vector, dtype=np.float32)
+    copied.setflags(write=False)
+    return copied
 
 
 class Context:
@@ -52,7 +59,7 @@ class Context:
         self.capacity = capacity
         self.slot: int | None = None
         self.closed = False
-        self.next_logits: torch.Tensor | None = None  # [vocab], of the log's last row; None when they must be computed
+        self.next_logits: torch.Tensor | None = None  # [vocab] after the log's last row; None if not at hand
         self._log: list[Entry] = []
         self._cached = 0
         self._committed = 0
@@ -101,14 +108,17 @@ class Context:
         placed = []
         for position, entry in enumerate(entries, start=self.length):
             if entry.position not in (None, position):
-                raise InputError(f"an entry for position {entry.position} came when {position} is next: it is stale")
+                raise InputError(
+                    f"an entry for position {entry.position} came when {position} is next: it is stale"
+                )
             placed.append(replace(entry, position=position))
         if placed:
             self._log += placed
             self.next_logits = None
 
     def truncate(self, position: int) -> None:
-        """Forget all entries from `position` on; the committed mark goes back with them. Nothing is copied."""
+        """Forget all entries from `position` on; the committed mark goes back with them. Nothing is
+        copied."""
         self._check(position)
         if position < self.length:
             del self._log[position:]
@@ -117,13 +127,15 @@ class Context:
         self._committed = min(self._committed, position)
 
     def replay(self, from_position: int = 0) -> None:
-        """Forget the keys and values from `from_position` on, so that the next step computes them from the log again."""
+        """Forget the keys and values from `from_position` on, so that the next step computes them from the
+        log again."""
         self._check(from_position)
         self._cached = min(self._cached, from_position)
         self.next_logits = None
 
     def want_logits(self) -> None:
-        """Make sure that the last row's logits are at hand or will be computed; after a truncate the last entry runs again."""
+        """Make sure that the last row's logits are at hand or will be computed; after a truncate the last
+        entry runs again."""
         if self.pending == 0 and self.next_logits is None:
             self.replay(self.length - 1)
 

@@ -1,5 +1,6 @@
-"""The way back from the engine's thread to the event loops that asked. Results are collected during a step and handed over
-at its end, one call for each loop; a loop that has been closed meanwhile is no concern of the other sessions."""
+"""The way back from the engine's thread to the event loops that asked. Results are collected during a step
+and handed over at its end, one call for each loop; a loop that has been closed meanwhile is no concern of
+the other sessions."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from .work import Answer, Token
 
 
 class Receiver(Protocol):
-    """Who waits for a job. `give`, `fail` and `end` run on its loop; `cancelled` may be read and set from any thread."""
+    """Who waits for a job. `give`, `fail` and `end` run on its loop; `cancelled` may be read and set from
+    any thread."""
 
     loop: asyncio.AbstractEventLoop
     cancelled: bool
@@ -34,7 +36,8 @@ class Reply:
         self._future: asyncio.Future[Answer] = self.loop.create_future()
 
     async def wait(self) -> Answer:
-        """The answer. If the waiting task is cancelled, work that has not begun is dropped; other work is completed."""
+        """The answer. If the waiting task is cancelled, work that has not begun is dropped; other work is
+        completed."""
         try:
             return await self._future
         except asyncio.CancelledError:
@@ -83,12 +86,14 @@ class TokenChannel:
 
 
 class TokenStream:
-    """Tokens of one decode, in order: an async iterator that ends after the last one, or raises what stopped the decode.
+    """Tokens of one decode, in order: an async iterator that ends after the last one, or raises what stopped
+    the decode.
 
-    The engine does not wait for the reader. A token is in the log from the moment it was sampled, so after an early end the
-    log may hold a few more than were read: truncate to what was used. The decode stops within a step when the stream is
-    closed, cancelled, no longer referenced (`break` in an `async for`), or when the reading task is cancelled; `aclose`
-    returns once it has stopped. The engine holds the channel, never this object.
+    The engine does not wait for the reader. A token is in the log from the moment it was sampled, so after
+    an early end the log may hold a few more than were read: truncate to what was used. The decode stops
+    within a step when the stream is closed, cancelled, no longer referenced (`break` in an `async for`),
+    or when the reading task is cancelled; `aclose` returns once it has stopped. The engine holds the
+    channel, never this object.
     """
 
     def __init__(self, channel: TokenChannel) -> None:

@@ -1,7 +1,8 @@
-"""The work on contexts. Each context has a lane, in which one item at a time is active; a round of the engine begins what can
-begin, runs one packed step with a piece of every active item, and gives each item whose rows are done its answer or its
-next token. Rows are shared fairly: small items are served whole and long ones get what is left, in pieces. A failing item
-fails alone: when a common step fails, its pieces are run again one by one. All of it runs on the engine's thread."""
+"""The work on contexts. Each context has a lane, in which one item at a time is active; a round of the
+engine begins what can begin, runs one packed step with a piece of every active item, and gives each item
+whose rows are done its answer or its next token. Rows are shared fairly: small items are served whole and
+long ones get what is left, in pieces. A failing item fails alone: when a common step fails, its pieces are
+run again one by one. All of it runs on the engine's thread."""
 
 from __future__ import annotations
 
@@ -14,43 +15,29 @@ from typing import Literal
 import torch
 
 from ..models.backbone import Backbone
-from ..models.errors import CapacityError, EngineError, InputError, TextProError
+from ..models.errors import CapacityError, EngineError, InputError
 from .context import Context, Entry
-from .delivery import Outbox, Receiver
+from .delivery import Outbox
+from .jobs import Job, as_engine_error, share_rows
 from .residency import Residency
 from .sampler import Draw, sample
 from .slab import Slab
 from .stats import Counters, now
 from .step import Piece, run_step
-from .work import Answer, Append, Appended, Changed, ContextWork, Decode, Evict, Fork, Forked, Replay, Token, Truncate
-
-
-class Job:
-    """An item on its way through the engine."""
-
-    def __init__(self, item: ContextWork, receiver: Receiver) -> None:
-        self.item = item
-        self.receiver = receiver
-        self.kind = type(item).__name__.lower()
-        self.begun = False
-        self.ended = False
-        self.stopped = False
-        self.start_length: int | None = None
-        self.produced = 0
-        self.seconds = 0.0
-        self.last_served = 0
-
-    @property
-    def is_unwanted(self) -> bool:
-        """Nobody waits for it any more. What has begun to change the log is completed all the same, but for a decode."""
-        return self.stopped or (self.receiver.cancelled and (isinstance(self.item, Decode) or not self.begun))
+from .work import Answer, Append, Appended, Changed, Decode, Evict, Fork, Forked, Replay, Token, Truncate
 
 
 class Lanes:
     """Everything between a submitted item and its answer."""
 
     def __init__(
-        self, backbone: Backbone, slab: Slab, residency: Residency, outbox: Outbox, counters: Counters, row_budget: int
+        self,
+        backbone: Backbone,
+        slab: Slab,
+        residency: Residency,
+        outbox: Outbox,
+        counters: Counters,
+        row_budget: int,
     ) -> None:
         self._backbone = backbone
         self._slab = slab
@@ -91,14 +78,18 @@ class Lanes:
         self._lanes.clear()
 
     def _begin_lane(self, context: Context) -> Job | None:
-        """The lane's active job after everything instantaneous before it is done; None when the lane has run empty."""
+        """The lane's active job after everything instantaneous before it is done; None when the lane has
+        run empty."""
         lane = self._lanes[context]
         while lane:
             job = lane[0]
             if job.is_unwanted:
                 self._finish(job, job.receiver.end)
             elif context.closed:
-                self._fail(job, EngineError(f"the context was closed before this {job.kind} was done: open another one"))
+                self._fail(
+                    job,
+                    EngineError(f"the context was closed before this {job.kind} was done: open another one"),
+                )
             elif job.begun:
                 return job
             else:
@@ -111,7 +102,8 @@ class Lanes:
         return None
 
     def _begin(self, job: Job, started: float) -> None:
-        """Apply the item to its log. What needs no rows is answered at once; the rest is active from here on."""
+        """Apply the item to its log. What needs no rows is answered at once; the rest is active from here
+        on."""
         context = job.item.context
         match job.item:
             case Truncate(position=position):
@@ -132,7 +124,9 @@ class Lanes:
             case Append(entries=entries, probe=probe):
                 self._backbone.check([*entries, *map(Entry, probe)])
                 if not entries and context.length == 0:
-                    raise InputError("an append without entries needs a context that holds some: there is no last row")
+                    raise InputError(
+                        "an append without entries needs a context that holds some: there is no last row"
+                    )
                 self._residency.settle(context)
                 job.start_length = context.length
                 context.append(entries)
@@ -143,7 +137,9 @@ class Lanes:
                 if max_tokens < 1:
                     raise InputError(f"max_tokens must be at least 1, got {max_tokens}")
                 if context.room == 0:
-                    raise CapacityError(f"the context is full ({context.length} entries): truncate it or begin a new one")
+                    raise CapacityError(
+                        f"the context is full ({context.length} entries): truncate it or begin a new one"
+                    )
                 self._residency.settle(context)
                 context.want_logits()
 
@@ -170,8 +166,8 @@ class Lanes:
         self._answer([job for job, _ in shares if job.item.context.pending == 0], dict(shares), started)
 
     def _answer(self, jobs: Sequence[Job], rows: dict[Job, int], started: float) -> None:
-        """Give each of `jobs`, whose contexts have nothing pending, its answer or its next token; the time since `started`
-        is shared out by `rows`, in which also jobs may stand that are not done yet."""
+        """Give each of `jobs`, whose contexts have nothing pending, its answer or its next token; the time
+        since `started` is shared out by `rows`, in which also jobs may stand that are not done yet."""
         draws = self._sample([job for job in jobs if isinstance(job.item, Decode)])
         probabilities = {job: self._probe(job.item) for job in jobs if isinstance(job.item, Append)}
         self._book(rows, now() - started)
@@ -181,7 +177,9 @@ class Lanes:
                     if all(map(isfinite, probabilities[job].values())):
                         self._give(job, Appended(context.length, probabilities[job], job.seconds))
                     else:
-                        self._fail(job, EngineError("the backbone's output is not finite after these entries"))
+                        self._fail(
+                            job, EngineError("the backbone's output is not finite after these entries")
+                        )
                 case Replay(context=context):
                     self._give(job, Changed(context.length, job.seconds))
                 case Decode() as decode:
@@ -256,23 +254,3 @@ class Lanes:
         self._lanes[job.item.context].popleft()
         self._counters.items[job.kind] += 1
         self._outbox.post(job.receiver.loop, deliver)
-
-
-def share_rows(jobs: Sequence[Job], budget: int) -> list[tuple[Job, int]]:
-    """How many rows of the next step each job gets: no job gets more while another with unmet needs gets less, and a job
-    left out for lack of budget is first in line next time."""
-    chosen = sorted(jobs, key=lambda job: job.last_served)[:budget]
-    shares = []
-    for left, job in zip(range(len(chosen), 0, -1), sorted(chosen, key=lambda job: job.item.context.pending), strict=True):
-        rows = min(job.item.context.pending, budget // left)
-        shares.append((job, rows))
-        budget -= rows
-    return shares
-
-
-def as_engine_error(what: str, error: Exception) -> TextProError:
-    if isinstance(error, TextProError):
-        return error
-    wrapped = EngineError(f"{what}: {type(error).__name__}: {error}")
-    wrapped.__cause__ = error
-    return wrapped

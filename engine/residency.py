@@ -1,6 +1,7 @@
-"""Which contexts have a slot. Admission lets a context in, the slab gives it a slot with its first work, eviction takes both
-away and keeps the log, and the next work on an evicted context lets it in again. `open` and `close_soon` may be called from
-any thread; all else belongs to the engine's thread, since a slot must not change hands during a step."""
+"""Which contexts have a slot. Admission lets a context in, the slab gives it a slot with its first work,
+eviction takes both away and keeps the log, and the next work on an evicted context lets it in again.
+`open` and `close_soon` may be called from any thread; all else belongs to the engine's thread, since a
+slot must not change hands during a step."""
 
 from collections import deque
 
@@ -10,7 +11,8 @@ from .slab import Slab
 
 
 class Residency:
-    """Moves contexts in and out of the slab. At most `admission.slots` contexts are inside, so `take` finds a slot."""
+    """Moves contexts in and out of the slab. At most `admission.slots` contexts are inside, so `take`
+    finds a slot."""
 
     def __init__(self, slab: Slab, admission: Admission) -> None:
         self._slab = slab
@@ -35,7 +37,8 @@ class Residency:
             self.vacate(self._closing.popleft())
 
     def settle(self, context: Context) -> None:
-        """See that the context has a slot; one that comes back is admitted as a session. Raises CapacityError if refused."""
+        """See that the context has a slot; one that comes back is admitted as a session. Raises
+        CapacityError if refused."""
         if context.slot is not None:
             return
         if not self._admission.holds(context):
@@ -50,7 +53,8 @@ class Residency:
         self._admission.leave(context)
 
     def fork(self, context: Context) -> Context:
-        """A branch: the same log, and a copy of the cache. Raises CapacityError when no slot is left for it."""
+        """A branch: the same log, and a copy of the cache. Raises CapacityError when no slot is left for
+        it."""
         branch = Context(self._slab.slot_len)
         self._admission.admit(branch, Tenant.BRANCH)
         self._take_slot(branch)

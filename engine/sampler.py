@@ -1,7 +1,8 @@
-"""From logits to tokens: greedy, temperature, top-p (nucleus sampling, Holtzman et al. 2020). There is no generator to carry
-along and none to rewind: the random number of a draw is a function of the session's seed and the token's position
-(Philox, a counter-based generator), read off the cumulative distribution. So a reply that was rolled back and is sampled
-again from the same context comes out the same, on any device and beside any neighbours."""
+"""From logits to tokens: greedy, temperature, top-p (nucleus sampling, Holtzman et al. 2020). There is no
+generator to carry along and none to rewind: the random number of a draw is a function of the session's
+seed and the token's position (Philox, a counter-based generator), read off the cumulative distribution. So
+a reply that was rolled back and is sampled again from the same context comes out the same, on any device
+and beside any neighbours."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from ..models.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are chosen: `temperature` 0 is greedy; `top_p` keeps the smallest set of tokens with that much mass."""
+    """How tokens are chosen: `temperature` 0 is greedy; `top_p` keeps the smallest set of tokens with that
+    much mass."""
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -50,7 +52,8 @@ def uniform(seed: int, position: int) -> float:
 
 
 def sample(logits: Tensor, samplings: Sequence[Sampling], positions: Sequence[int]) -> list[Draw]:
-    """Choose one token a row. logits [rows, vocab]; `positions` are those the tokens will take in their logs."""
+    """Choose one token a row. logits [rows, vocab]; `positions` are those the tokens will take in their
+    logs."""
     logits = logits.float()
     chosen = logits.argmax(-1)
     drawn = [row for row, sampling in enumerate(samplings) if sampling.temperature > 0]
@@ -60,7 +63,10 @@ def sample(logits: Tensor, samplings: Sequence[Sampling], positions: Sequence[in
         top_p = logits.new_tensor([[samplings[row].top_p] for row in drawn], dtype=torch.float64)
         numbers = [[uniform(samplings[row].seed, positions[row])] for row in drawn]
         chosen[rows] = _nucleus(
-            logits[rows].double(), temperatures, top_p, torch.tensor(numbers, dtype=torch.float64, device=logits.device)
+            logits[rows].double(),
+            temperatures,
+            top_p,
+            torch.tensor(numbers, dtype=torch.float64, device=logits.device),
         )
     logprobs = logits.gather(-1, chosen.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
     pairs = torch.stack((chosen.double(), logprobs.double())).tolist()
@@ -68,8 +74,11 @@ def sample(logits: Tensor, samplings: Sequence[Sampling], positions: Sequence[in
 
 
 def _nucleus(logits: Tensor, temperatures: Tensor, top_p: Tensor, numbers: Tensor) -> Tensor:
-    """Token ids [rows]: where `numbers` [rows, 1] falls in the cumulative mass of the most likely tokens up to `top_p`."""
-    below_best = logits - logits.amax(-1, keepdim=True)  # so that a tiny temperature ends in greedy, not in infinities
+    """Token ids [rows]: where `numbers` [rows, 1] falls in the cumulative mass of the most likely tokens
+    up to `top_p`."""
+    below_best = logits - logits.amax(
+        -1, keepdim=True
+    )  # so that a tiny temperature ends in greedy, not in infinities
     ordered, order = (below_best / temperatures).softmax(-1).sort(dim=-1, descending=True, stable=True)
     mass = ordered.cumsum(-1)
     kept = (mass - ordered < top_p).sum(-1, keepdim=True).clamp_min(1)

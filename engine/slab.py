@@ -1,6 +1,7 @@
-"""The one block of memory that holds the keys and values of all contexts: fixed slots of `slot_len` positions, allocated
-once. Nothing in it is ever moved or cleared; a context's own length says what counts. Slot 0 belongs to nobody: padding
-rows of a step write there, and its first position stays zero, so that a padded read finds finite numbers."""
+"""The one block of memory that holds the keys and values of all contexts: fixed slots of `slot_len`
+positions, allocated once. Nothing in it is ever moved or cleared; a context's own length says what counts.
+Slot 0 belongs to nobody: padding rows of a step write there, and its first position stays zero, so that a
+padded read finds finite numbers."""
 
 import torch
 
@@ -22,7 +23,9 @@ class Slab:
         device: torch.device | str = "cpu",
     ) -> None:
         if slots < 1 or slot_len < 1:
-            raise InputError(f"a slab needs at least one slot and one position, got slots={slots}, slot_len={slot_len}")
+            raise InputError(
+                f"a slab needs at least one slot and one position, got slots={slots}, slot_len={slot_len}"
+            )
         shape = (layers, slots + 1, slot_len, kv_heads, head_dim)
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
@@ -41,15 +44,20 @@ class Slab:
         return 2 * self.keys.numel() * self.keys.element_size()
 
     def take(self) -> int:
-        """Number of a slot (1 or more) that is the caller's until `give_back`. Raises CapacityError when none is free."""
+        """Number of a slot (1 or more) that is the caller's until `give_back`. Raises CapacityError when
+        none is free."""
         if not self._free:
-            raise CapacityError(f"all {self.slots} slots of the slab are taken: close or evict a context first")
+            raise CapacityError(
+                f"all {self.slots} slots of the slab are taken: close or evict a context first"
+            )
         return self._free.pop()
 
     def give_back(self, slot: int) -> None:
         """Return a slot that `take` handed out. Raises InputError for any other number."""
         if slot in self._free or not 1 <= slot <= self.slots:
-            raise InputError(f"slot {slot} is not taken: only a number that take() returned can be given back, once")
+            raise InputError(
+                f"slot {slot} is not taken: only a number that take() returned can be given back, once"
+            )
         self._free.append(slot)
 
     def copy(self, source: int, target: int, length: int) -> None:

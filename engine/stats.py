@@ -1,4 +1,5 @@
-"""What the engine has done so far, for metrics and benchmarks: counters that only the engine's thread writes."""
+"""What the engine has done so far, for metrics and benchmarks: counters that only the engine's thread
+writes."""
 
 import time
 from collections import Counter, defaultdict
@@ -7,8 +8,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """A snapshot. `rows` ran in `steps` forwards of the backbone; `speech_items` in `speech_batches` calls of the speech
-    model. `seconds` and `items` are by kind of work (append, decode, replay, encode, ...); `queued` waits or runs now."""
+    """A snapshot. `rows` ran in `steps` forwards of the backbone; `speech_items` in `speech_batches` calls
+    of the speech model. `seconds` and `items` are by kind of work (append, decode, replay, encode, ...);
+    `queued` waits or runs now."""
 
     steps: int
     rows: int

@@ -1,7 +1,7 @@
-"""One packed step: rows of several contexts, appends of many rows and decodes of one, in a single forward. `plan_step` says
-where each row's keys go and what each row sees; `run_step` runs it and moves the contexts' cached marks. A context
-appears at most once in a step. A step that fails changes no mark: what it wrote to the slab lies past every mark and will
-be written again."""
+"""One packed step: rows of several contexts, appends of many rows and decodes of one, in a single forward.
+`plan_step` says where each row's keys go and what each row sees; `run_step` runs it and moves the
+contexts' cached marks. A context appears at most once in a step. A step that fails changes no mark: what
+it wrote to the slab lies past every mark and will be written again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from .context import Context, Entry
 from .slab import Slab
 
 LOOPED_SINGLES = 4
-"""Up to this many one-row spans are attended one by one, without copying their keys; more are gathered into one call."""
+"""Up to this many one-row spans are attended one by one, without copying their keys; more are gathered
+into one call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class StepPlan:
 
 
 def plan_step(pieces: Sequence[Piece], slab: Slab) -> StepPlan:
-    """Lay the pieces end to end. Raises EngineError for a context without a slot or without that many pending entries."""
+    """Lay the pieces end to end. Raises EngineError for a context without a slot or without that many
+    pending entries."""
     entries: list[Entry] = []
     positions: list[int] = []
     write_rows: list[int] = []
@@ -49,7 +51,9 @@ def plan_step(pieces: Sequence[Piece], slab: Slab) -> StepPlan:
     for piece in pieces:
         context, slot = piece.context, piece.context.slot
         if slot is None or not 1 <= piece.rows <= context.pending:
-            raise EngineError(f"a step of {piece.rows} rows was planned for a context in slot {slot} with {context.pending}")
+            raise EngineError(
+                f"a step of {piece.rows} rows was planned for a context in slot {slot} with {context.pending}"
+            )
         start, first = context.cached, len(entries)
         end = start + piece.rows
         entries += context.rows(start, piece.rows)
@@ -71,7 +75,8 @@ def plan_step(pieces: Sequence[Piece], slab: Slab) -> StepPlan:
 
 
 def causal_mask(count: int, length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """[1, 1, count, length], 0 where query row i, at position length - count + i, may look and -inf in its future."""
+    """[1, 1, count, length], 0 where query row i, at position length - count + i, may look and -inf in its
+    future."""
     future = torch.full((count, length), float("-inf"), dtype=dtype, device=device)
     return future.triu(length - count + 1)[None, None]
 
@@ -89,8 +94,8 @@ def _pack_singles(singles: Sequence[tuple[int, int, int]], slab: Slab) -> Single
 
 @torch.inference_mode()
 def run_step(backbone: Backbone, slab: Slab, pieces: Sequence[Piece]) -> dict[Context, Tensor]:
-    """Run the pieces in one forward. Returns the logits [vocab] of the last row of each context that has nothing pending
-    any more; they are kept in `next_logits` too."""
+    """Run the pieces in one forward. Returns the logits [vocab] of the last row of each context that has
+    nothing pending any more; they are kept in `next_logits` too."""
     plan = plan_step(pieces, slab)
     finished: list[Context] = []
     wanted: list[int] = []
@@ -102,7 +107,10 @@ def run_step(backbone: Backbone, slab: Slab, pieces: Sequence[Piece]) -> dict[Co
             wanted.append(row)
     embeddings = backbone.embed(plan.entries)
     logits = backbone.forward(
-        embeddings, plan.positions, torch.tensor(wanted, dtype=torch.long, device=embeddings.device), plan.packing
+        embeddings,
+        plan.positions,
+        torch.tensor(wanted, dtype=torch.long, device=embeddings.device),
+        plan.packing,
     )
     for piece in pieces:
         piece.context.mark_cached(piece.rows)

@@ -1,6 +1,7 @@
-"""What can be asked of the engine, and what it answers. Work on one context is done in the order in which it was asked for;
-work on different contexts is mixed into common steps. Every answer carries `seconds`, the engine's time for it: a step's
-time is shared out among its items by their rows, so the sum over all answers is the time the engine was busy."""
+"""What can be asked of the engine, and what it answers. Work on one context is done in the order in which
+it was asked for; work on different contexts is mixed into common steps. Every answer carries `seconds`,
+the engine's time for it: a step's time is shared out among its items by their rows, so the sum over all
+answers is the time the engine was busy."""
 
 from __future__ import annotations
 
@@ -14,9 +15,9 @@ from .sampler import GREEDY, Sampling
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """Add entries to the context and run them. `probe`: token ids whose probability as the next token is wanted, for
-    example the end-of-turn token; with no entries, the probe is of the context as it stands. All entries or none: after
-    an error the log is as it was."""
+    """Add entries to the context and run them. `probe`: token ids whose probability as the next token is
+    wanted, for example the end-of-turn token; with no entries, the probe is of the context as it stands.
+    All entries or none: after an error the log is as it was."""
 
     context: Context
     entries: tuple[Entry, ...]
@@ -25,8 +26,9 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class Decode:
-    """Sample up to `max_tokens` tokens, each appended to the log as it is sampled and delivered; one of `stop_ids` ends
-    the stream and is itself delivered and in the log. A speculative reply is a Decode past the committed mark."""
+    """Sample up to `max_tokens` tokens, each appended to the log as it is sampled and delivered; one of
+    `stop_ids` ends the stream and is itself delivered and in the log. A speculative reply is a Decode past
+    the committed mark."""
 
     context: Context
     max_tokens: int
@@ -36,7 +38,8 @@ class Decode:
 
 @dataclass(frozen=True, slots=True)
 class Truncate:
-    """Forget the log from `position` on. A decode that was asked for earlier on this context is ended by it."""
+    """Forget the log from `position` on. A decode that was asked for earlier on this context is ended by
+    it."""
 
     context: Context
     position: int
@@ -59,7 +62,8 @@ class Fork:
 
 @dataclass(frozen=True, slots=True)
 class Evict:
-    """Give the slot to others and keep the log; the next work on the context takes a slot again and replays."""
+    """Give the slot to others and keep the log; the next work on the context takes a slot again and
+    replays."""
 
     context: Context
 
@@ -94,8 +98,9 @@ class Forked:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One sampled token, already in the log at `position`; `index` counts from the start of the decode. `logprob` is in the
-    model's own distribution. `finish` is set on the last token: a stop id came, or `max_tokens` was reached."""
+    """One sampled token, already in the log at `position`; `index` counts from the start of the decode.
+    `logprob` is in the model's own distribution. `finish` is set on the last token: a stop id came, or
+    `max_tokens` was reached."""
 
     id: int
     logprob: float
@@ -114,8 +119,8 @@ class SpeechDone:
 
 
 class SpeechItem(Protocol):
-    """Work for the speech model (Encode, Verify, Extend, Prosody). `stream` is the state of one turn's recognition: at most
-    one item of a stream is in a batch, so the items of a turn are done in order."""
+    """Work for the speech model (Encode, Verify, Extend, Prosody). `stream` is the state of one turn's
+    recognition: at most one item of a stream is in a batch, so the items of a turn are done in order."""
 
     @property
     def stream(self) -> object: ...

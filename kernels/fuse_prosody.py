@@ -242,7 +242,7 @@ def check_values(
     if token_ids.shape[0] and (token_ids.amin() < 0 or token_ids.amax() >= embedding.shape[0]):
         raise ValueError(
             f"token_ids run from {int(token_ids.amin())} to {int(token_ids.amax())}, expected 0 to "
-            f"{embedding.shape[0] - 1}, the rows of embedding; use the tokenizer that belongs to this embedding."
+            f"{embedding.shape[0] - 1}, the rows of embedding; use the tokenizer that belongs to it."
         )
     written = torch.cat((layout.group_rows.long(), layout.token_rows.long())).sort().values
     if not torch.equal(written, torch.arange(layout.rows, device=written.device)):

@@ -12,8 +12,8 @@ import triton.language as tl
 
 from .tiles import Tiles, choose_tiles
 
-# Rows of a group that one pass over the depth takes. Five is the group of the paper, so one pass is the usual case.
-# A longer group repeats the pass: a loop inside the depth loop would keep Triton from pipelining the weight reads.
+# Rows of a group that one pass over the depth takes. Five is the group of the paper, so one pass is usual.
+# A longer group repeats the pass: a loop inside the depth loop would keep Triton from pipelining its reads.
 POOL_ROWS = 5
 
 TABLE = (

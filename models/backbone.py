@@ -1,9 +1,10 @@
-"""The language model as the engine sees it: a transformers causal LM (Qwen2 first), the projector that turns prosody
-vectors into embeddings, and an attention function that keeps keys and values outside the model. One forward takes rows of
-many conversations, packed end to end as a batch of one; each row carries its own position, each span reads the keys of its
-own slot, so transformers' cache, its masks and its one-length-per-batch rule never come into play. The attention function
-is reached through transformers' AttentionInterface, which hands it every extra argument of the forward; for a name that
-its mask registry does not know, no mask is built. Invariant: a row's output depends on its own conversation alone."""
+"""The language model as the engine sees it: a transformers causal LM (Qwen2 first), the projector that
+turns prosody vectors into embeddings, and an attention function that keeps keys and values outside the
+model. One forward takes rows of many conversations, packed end to end as a batch of one; each row carries
+its own position, each span reads the keys of its own slot, so transformers' cache, its masks and its
+one-length-per-batch rule never come into play. The attention function is reached through transformers'
+AttentionInterface, which hands it every extra argument of the forward; for a name that its mask registry
+does not know, no mask is built. Invariant: a row's output depends on its own conversation alone."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ ATTENTION_NAME = "textpro_packed"
 
 
 class InputRow(Protocol):
-    """What one row of input is made of: a token, or a marker whose embedding is the projected vector [feature_dim]."""
+    """What one row of input is made of: a token, or a marker whose embedding is the projected vector
+    [feature_dim]."""
 
     @property
     def token_id(self) -> int | None: ...
@@ -36,9 +38,11 @@ class InputRow(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PackedSpan:
-    """Consecutive rows `first .. first + count` of a step: the newest of the `length` positions that `slot` then holds.
+    """Consecutive rows `first .. first + count` of a step: the newest of the `length` positions that `slot`
+    then holds.
 
-    `mask` [1, 1, count, length] is added to the scores; None where every row sees all keys, or where `is_causal` says it.
+    `mask` [1, 1, count, length] is added to the scores; None where every row sees all keys, or where
+    `is_causal` says it.
     """
 
     slot: int
@@ -51,7 +55,8 @@ class PackedSpan:
 
 @dataclass(frozen=True, slots=True)
 class SingleRows:
-    """Spans of one row each, attended in one call: rows [n]; gather [n, longest] flat slab rows; mask [n, 1, 1, longest]."""
+    """Spans of one row each, attended in one call: rows [n]; gather [n, longest] flat slab rows; mask [n,
+    1, 1, longest]."""
 
     rows: Tensor
     gather: Tensor
@@ -60,8 +65,8 @@ class SingleRows:
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """Where a step's keys and values go and what each row sees. keys, values [layers, slots, slot_len, kv_heads, head_dim];
-    write_rows [rows] index the flattened (slot, position) axis."""
+    """Where a step's keys and values go and what each row sees. keys, values [layers, slots, slot_len,
+    kv_heads, head_dim]; write_rows [rows] index the flattened (slot, position) axis."""
 
     keys: Tensor
     values: Tensor
@@ -81,8 +86,9 @@ def packed_attention(
     scaling: float,
     **_: object,
 ) -> tuple[Tensor, None]:
-    """Store the rows' keys and values, then attend span by span. query [1, heads, rows, dim]; key, value [1, kv_heads, rows,
-    dim]; result [1, rows, heads, dim]. The leftover keywords are transformers' own (dropout, sliding_window, ...)."""
+    """Store the rows' keys and values, then attend span by span. query [1, heads, rows, dim]; key, value
+    [1, kv_heads, rows, dim]; result [1, rows, heads, dim]. The leftover keywords are transformers' own
+    (dropout, sliding_window, ...)."""
     layer: int = module.layer_idx  # type: ignore[assignment]
     heads, rows, dim = query.shape[1:]
     kv_heads = key.shape[1]
@@ -97,7 +103,9 @@ def packed_attention(
         end = span.first + span.count
         span_keys = keys[span.slot, : span.length].transpose(0, 1).unsqueeze(1)  # [kv_heads, 1, length, dim]
         span_values = values[span.slot, : span.length].transpose(0, 1).unsqueeze(1)
-        if span.count == 1:  # the heads of a group stand in for query rows: no keys are repeated, no mask is needed
+        if (
+            span.count == 1
+        ):  # the heads of a group stand in for query rows: no keys are repeated, no mask is needed
             one = grouped[:, :, span.first].unsqueeze(1)
             out[0, span.first] = F.scaled_dot_product_attention(
                 one, span_keys, span_values, scale=scaling
@@ -130,10 +138,12 @@ AttentionInterface.register(ATTENTION_NAME, packed_attention)
 
 
 class Backbone:
-    """A causal LM ready for packed steps. It takes the model over: eval mode, our attention function, no gradients.
+    """A causal LM ready for packed steps. It takes the model over: eval mode, our attention function, no
+    gradients.
 
-    `projector` None means no prosody (mode `none`): rows with vectors are then refused.
-    Raises CheckpointError for a model that needs another attention (sliding window) or does not fit the projector.
+    `projector` None means no prosody (mode `none`): rows with vectors are then refused. Raises
+    CheckpointError for a model that needs another attention (sliding window) or does not fit the
+    projector.
     """
 
     def __init__(
@@ -146,21 +156,26 @@ class Backbone:
                 f"backbone layers attend by {sorted(kinds)}, but the engine serves full attention only: "
                 "use a model without a sliding window (use_sliding_window=false in its config.json)"
             )
+        embedding = model.get_input_embeddings()
+        if type(embedding) is not nn.Embedding:
+            raise CheckpointError(
+                f"the backbone embeds tokens by {type(embedding).__name__}, but marker rows stand beside "
+                "rows of a plain table: use a model with nn.Embedding"
+            )
         self.model = model.eval().requires_grad_(False)
         self.model.set_attn_implementation(ATTENTION_NAME)
-        self.embedding: Tensor = model.get_input_embeddings().weight
+        self.embedding: Tensor = embedding.weight
         self.projector = projector
         self.marker_id = marker_id
         self.vocab_size, self.hidden_size = self.embedding.shape
         self.layers: int = config.num_hidden_layers
         self.kv_heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        self.head_dim: int = getattr(config, "head_dim", None) or self.hidden_size // config.num_attention_heads
+        self.head_dim: int = (
+            getattr(config, "head_dim", None) or self.hidden_size // config.num_attention_heads
+        )
         self.max_positions: int = config.max_position_embeddings
-        if projector is not None and projector.w2.shape[0] != self.hidden_size:
-            raise CheckpointError(
-                f"the projector writes {projector.w2.shape[0]} values a row, the backbone reads {self.hidden_size}: "
-                "projector and backbone must come from one checkpoint"
-            )
+        if projector is not None:
+            self._check_projector(projector)
 
     @property
     def device(self) -> torch.device:
@@ -175,25 +190,46 @@ class Backbone:
         """Length of a prosody vector, None without a projector."""
         return None if self.projector is None else int(self.projector.w1.shape[1])
 
+    def _check_projector(self, projector: ProjectorWeights) -> None:
+        weights = projector.w2
+        found = (weights.shape[0], weights.dtype, weights.device)
+        wanted = (self.hidden_size, self.dtype, self.device)
+        if found != wanted:
+            raise CheckpointError(
+                f"the projector writes rows of (size, dtype, device) {found}, the backbone reads {wanted}: "
+                "load both from one checkpoint and move them together"
+            )
+
     def check(self, rows: Sequence[InputRow]) -> None:
-        """Raise InputError for a row that this backbone cannot embed, so that it never reaches a step shared with others."""
+        """Raise InputError for a row that this backbone cannot embed, so that it never reaches a step
+        shared with others."""
         for row in rows:
             if row.vector is None:
                 if row.token_id is None or not 0 <= row.token_id < self.vocab_size:
-                    raise InputError(f"token id {row.token_id} is outside the vocabulary 0..{self.vocab_size - 1}")
+                    raise InputError(
+                        f"token id {row.token_id} is outside the vocabulary 0..{self.vocab_size - 1}"
+                    )
             elif self.projector is None:
-                raise InputError("a row carries a prosody vector, but this backbone has no projector: append tokens only")
+                raise InputError(
+                    "a row carries a prosody vector, but this backbone has no projector: append tokens"
+                )
             elif row.vector.shape != (self.feature_dim,):
                 raise InputError(
-                    f"a prosody vector has shape {row.vector.shape}, the projector reads ({self.feature_dim},)"
+                    f"a prosody vector has shape {row.vector.shape}, the projector reads "
+                    f"({self.feature_dim},)"
                 )
             elif not np.isfinite(row.vector).all():
-                raise InputError("a prosody vector holds values that are not finite: drop the group or use its tokens alone")
+                raise InputError(
+                    "a prosody vector is not finite everywhere: drop the group or use its tokens alone"
+                )
 
     def embed(self, rows: Sequence[InputRow]) -> Tensor:
-        """Input embeddings [rows, hidden] of checked rows: tokens looked up, vectors projected, one fused call for both."""
+        """Input embeddings [rows, hidden] of checked rows: tokens looked up, vectors projected, one fused
+        call for both."""
         token_rows = [index for index, row in enumerate(rows) if row.vector is None]
-        token_ids = torch.tensor([rows[index].token_id for index in token_rows], dtype=torch.long, device=self.device)
+        token_ids = torch.tensor(
+            [rows[index].token_id for index in token_rows], dtype=torch.long, device=self.device
+        )
         vectors = [row.vector for row in rows if row.vector is not None]
         if not vectors or self.projector is None:
             return F.embedding(token_ids, self.embedding)
@@ -211,7 +247,8 @@ class Backbone:
         )
 
     def forward(self, embeddings: Tensor, positions: Tensor, wanted_rows: Tensor, packing: Packing) -> Tensor:
-        """One packed forward. embeddings [rows, hidden], positions [rows], wanted_rows [n] -> logits [n, vocab]."""
+        """One packed forward. embeddings [rows, hidden], positions [rows], wanted_rows [n] -> logits [n,
+        vocab]."""
         output = self.model(
             inputs_embeds=embeddings.unsqueeze(0),
             position_ids=positions.unsqueeze(0),

@@ -92,6 +92,15 @@ class WhisperPro(nn.Module):
         self.ctc = nn.Linear(config.d_model, config.vocab_size)  # `pad` is the blank
         self.tone = nn.Linear(config.d_model, len(TONES))
 
+    def initialize(self) -> None:
+        """Weights for training from scratch: wider than Whisper's own 0.02, which at this size starves the attention."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+            elif isinstance(module, nn.Conv1d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        nn.init.normal_(self.whisper.decoder.embed_tokens.weight, std=self.config.d_model**-0.5)
+
     def stem(self, mel: Tensor) -> Tensor:
         """Causal convolutions: mel [batch, n_mels, 2 * frames] to [batch, frames, dim], without positions."""
         encoder = self.whisper.encoder

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tiny_backbone import make_backbone, make_entries, make_slab
 
 from textpro.engine.admission import Admission, Tenant
 from textpro.engine.context import Context, Entry
 from textpro.engine.residency import Residency
 from textpro.models.errors import CapacityError, InputError
+from tiny_backbone import make_backbone, make_entries, make_slab
 
 
 def tokens(*ids: int) -> list[Entry]:
@@ -62,7 +62,12 @@ def test_marks_outside_the_log_are_refused() -> None:
 
 
 def test_any_change_of_the_log_forgets_the_logits_of_its_last_row() -> None:
-    for change in (lambda c: c.append(tokens(3)), lambda c: c.truncate(1), lambda c: c.replay(2), lambda c: c.evict()):
+    for change in (
+        lambda c: c.append(tokens(3)),
+        lambda c: c.truncate(1),
+        lambda c: c.replay(2),
+        lambda c: c.evict(),
+    ):
         context = Context(8)
         context.append(tokens(1, 2))
         context.mark_cached(2)

@@ -1,95 +1,40 @@
-"""The engine as its users see it: answers equal plain transformers whatever else runs, failures stay with the item that
-caused them, and the event loop never waits for a model."""
+"""The engine as its users see it: answers equal plain transformers whatever else runs, and the event loop
+never waits for a model."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import threading
-from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 
-import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_backbone import FEATURES, VOCAB, make_backbone, make_entries
 
+from engine_runs import (
+    EVERY_ID,
+    ORACLE,
+    Encode,
+    ScriptedSpeech,
+    assert_probabilities,
+    entered,
+    read,
+    with_engine,
+)
 from textpro.engine import (
     Append,
-    Context,
     Decode,
     Engine,
-    Entry,
     Evict,
     Fork,
     Replay,
     Sampling,
-    SpeechItem,
     Token,
     Truncate,
 )
-from textpro.models.errors import CapacityError, EngineError, InputError
-
-BACKBONE, ORACLE = make_backbone()
-EVERY_ID = tuple(range(VOCAB))
-
-
-@dataclass(frozen=True, slots=True)
-class Encode:
-    """A speech item of the tests."""
-
-    stream: object
-    value: object
-
-
-class ScriptedSpeech:
-    """Doubles numbers, returns exceptions as they are, and waits while its gate is shut."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[object]] = []
-        self.threads: set[int] = set()
-        self.entered = threading.Event()
-        self.gate = threading.Event()
-        self.gate.set()
-
-    def run(self, items: Sequence[SpeechItem]) -> Sequence[object]:
-        self.entered.set()
-        assert self.gate.wait(20)
-        self.threads.add(threading.get_ident())
-        values = [item.value for item in items]
-        self.batches.append(values)
-        if "crash" in values:
-            raise RuntimeError("the model fell over")
-        return [value if isinstance(value, Exception) else value * 2 for value in values]
-
-
-def with_engine(body: Callable[[Engine], Awaitable[None]], **options: object) -> None:
-    """Run `body` with an engine over the shared backbone, and close it."""
-
-    async def main() -> None:
-        async with Engine(BACKBONE, **{"slot_len": 128, **options}) as engine:
-            await asyncio.wait_for(body(engine), 20)
-
-    asyncio.run(main())
-
-
-async def read(engine: Engine, decode: Decode) -> list[Token]:
-    return [token async for token in engine.stream(decode)]
-
-
-async def entered(speech: ScriptedSpeech) -> None:
-    await asyncio.to_thread(speech.entered.wait, 20)
-
-
-def probabilities(entries: Sequence[Entry]) -> dict[int, float]:
-    return dict(enumerate(ORACLE.logits(entries)[-1].softmax(-1).tolist()))
-
-
-def assert_probabilities(got: dict[int, float], entries: Sequence[Entry]) -> None:
-    assert got == pytest.approx(probabilities(entries), abs=1e-5)
+from textpro.models.errors import CapacityError
+from tiny_backbone import make_entries
 
 
 def test_probabilities_after_an_append_are_those_of_a_full_forward() -> None:
@@ -198,7 +143,9 @@ def test_a_sampled_reply_is_repeated_after_a_rollback() -> None:
     ),
     row_budget=st.integers(1, 16),
 )
-def test_any_sequence_of_work_equals_full_forwards(steps: list[tuple[str, int, int]], row_budget: int) -> None:
+def test_any_sequence_of_work_equals_full_forwards(
+    steps: list[tuple[str, int, int]], row_budget: int
+) -> None:
     async def body(engine: Engine) -> None:
         contexts = [engine.open_context(), engine.open_context()]
         await asyncio.gather(*(engine.run(Append(context, make_entries(3))) for context in contexts))
@@ -305,7 +252,9 @@ def test_a_fork_replies_on_its_own() -> None:
         await engine.run(Append(parent, prompt))
         branch = (await engine.run(Fork(parent))).context
         await engine.run(Append(branch, more))
-        ours, theirs = await asyncio.gather(read(engine, Decode(parent, 10)), read(engine, Decode(branch, 10)))
+        ours, theirs = await asyncio.gather(
+            read(engine, Decode(parent, 10)), read(engine, Decode(branch, 10))
+        )
         assert [token.id for token in ours] == ORACLE.greedy(prompt, 10)
         assert [token.id for token in theirs] == ORACLE.greedy(prompt + more, 10)
         with pytest.raises(CapacityError, match="branch"):
@@ -316,147 +265,6 @@ def test_a_fork_replies_on_its_own() -> None:
     with_engine(body, slots=2)
 
 
-def test_a_session_beyond_the_slots_is_refused_until_one_ends_or_is_evicted() -> None:
-    async def body(engine: Engine) -> None:
-        first = engine.open_context()
-        prompt = make_entries(8)
-        await engine.run(Append(first, prompt))
-        with pytest.raises(CapacityError, match="1 of 1 slots"):
-            engine.open_context()
-        await engine.run(Evict(first))
-        second = engine.open_context()
-        await engine.run(Append(second, make_entries(9, seed=4)))
-        with pytest.raises(CapacityError, match="another session"):
-            await engine.run(Append(first, make_entries(1)))
-        assert first.length == 8
-        engine.close_context(second)
-        assert [token.id for token in await read(engine, Decode(first, 6))] == ORACLE.greedy(prompt, 6)
-        assert engine.stats().refused == 2
-
-    with_engine(body, slots=1)
-
-
-def test_a_full_context_refuses_an_append_and_ends_a_decode() -> None:
-    async def body(engine: Engine) -> None:
-        context = engine.open_context()
-        prompt = make_entries(10)
-        await engine.run(Append(context, prompt))
-        with pytest.raises(CapacityError, match="holds 10 of 16"):
-            await engine.run(Append(context, make_entries(7)))
-        assert context.length == 10
-        seen: list[int] = []
-        with pytest.raises(CapacityError, match="holds 16 of 16"):
-            async for token in engine.stream(Decode(context, 50)):
-                seen.append(token.id)
-        assert seen == ORACLE.greedy(prompt, 6)
-        with pytest.raises(CapacityError, match="full"):
-            await read(engine, Decode(context, 1))
-
-    with_engine(body, slot_len=16)
-
-
-@pytest.mark.parametrize(
-    ("item", "error", "message"),
-    [
-        (lambda c: Append(c, (Entry(1), Entry(VOCAB))), InputError, "vocabulary"),
-        (lambda c: Append(c, (Entry(None, np.full(FEATURES, np.inf)),)), InputError, "not finite"),
-        (lambda c: Append(c, (), probe=(VOCAB,)), InputError, "vocabulary"),
-        (lambda c: Append(c, (Entry(1, position=0),)), InputError, "stale"),
-        (lambda c: Append(c, ("word",)), EngineError, "cannot be begun"),
-        (lambda c: Truncate(c, 99), InputError, "outside the log"),
-        (lambda c: Append(Context(8), ()), InputError, "no last row"),
-        (lambda c: Decode(c, 5), InputError, "streamed"),
-        (lambda c: Encode("s", 1), InputError, "speech model"),
-    ],
-)
-def test_a_bad_item_fails_alone_and_changes_nothing(
-    item: Callable[[Context], object], error: type[Exception], message: str
-) -> None:
-    async def body(engine: Engine) -> None:
-        context, other = engine.open_context(), engine.open_context()
-        prompt = make_entries(6)
-        await asyncio.gather(engine.run(Append(context, prompt)), engine.run(Append(other, prompt)))
-        bad, good = await asyncio.gather(
-            engine.run(item(context)), engine.run(Append(other, prompt, EVERY_ID)), return_exceptions=True
-        )
-        assert isinstance(bad, error) and message in str(bad)
-        assert_probabilities(good.probabilities, prompt + prompt)
-        assert context.length == 6
-
-    with_engine(body)
-
-
-def test_decodes_that_make_no_sense_are_refused() -> None:
-    async def body(engine: Engine) -> None:
-        context = engine.open_context()
-        with pytest.raises(InputError, match="nothing to decode from"):
-            await read(engine, Decode(context, 3))
-        await engine.run(Append(context, make_entries(2)))
-        with pytest.raises(InputError, match="max_tokens"):
-            await read(engine, Decode(context, 0))
-
-    with_engine(body)
-
-
-def test_a_failing_step_fails_only_the_item_that_caused_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    poison = make_entries(1, seed=77)[0]
-    forward = BACKBONE.embed
-
-    def embed(rows: Sequence[Entry]) -> torch.Tensor:
-        if any(row.same_input(poison) for row in rows):
-            raise RuntimeError("device lost its mind")
-        return forward(rows)
-
-    monkeypatch.setattr(BACKBONE, "embed", embed)
-
-    async def body(engine: Engine) -> None:
-        victim, other, talking = (engine.open_context() for _ in range(3))
-        prompt = make_entries(6)
-        await asyncio.gather(*(engine.run(Append(context, prompt)) for context in (victim, other, talking)))
-        bad, good, reply = await asyncio.gather(
-            engine.run(Append(victim, (*make_entries(5), poison))),
-            engine.run(Append(other, prompt, EVERY_ID)),
-            read(engine, Decode(talking, 12)),
-            return_exceptions=True,
-        )
-        assert isinstance(bad, EngineError) and "device lost its mind" in str(bad)
-        assert_probabilities(good.probabilities, prompt + prompt)
-        assert [token.id for token in reply] == ORACLE.greedy(prompt, 12)
-        assert victim.length == 6
-        assert_probabilities((await engine.run(Append(victim, (), EVERY_ID))).probabilities, prompt)
-        assert engine.stats().failed == 1
-
-    with_engine(body)
-
-
-def test_output_that_is_not_finite_ends_its_session_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    poison = make_entries(1, seed=77)[0]
-    plain = BACKBONE.embed
-
-    def embed(rows: Sequence[Entry]) -> torch.Tensor:
-        embedded = plain(rows)
-        for index, row in enumerate(rows):
-            if row.same_input(poison):
-                embedded[index] = float("nan")
-        return embedded
-
-    monkeypatch.setattr(BACKBONE, "embed", embed)
-
-    async def body(engine: Engine) -> None:
-        sick, well = engine.open_context(), engine.open_context()
-        prompt = make_entries(6)
-        await asyncio.gather(engine.run(Append(sick, (*prompt, poison))), engine.run(Append(well, prompt)))
-        bad, reply = await asyncio.gather(
-            read(engine, Decode(sick, 5)), read(engine, Decode(well, 5)), return_exceptions=True
-        )
-        assert isinstance(bad, EngineError) and "not finite" in str(bad)
-        assert [token.id for token in reply] == ORACLE.greedy(prompt, 5)
-        with pytest.raises(EngineError, match="not finite"):
-            await engine.run(Append(sick, (), probe=(1,)))
-
-    with_engine(body)
-
-
 def test_speech_items_are_batched_one_for_each_stream_and_kept_in_order() -> None:
     speech = ScriptedSpeech()
     speech.gate.clear()
@@ -464,7 +272,10 @@ def test_speech_items_are_batched_one_for_each_stream_and_kept_in_order() -> Non
     async def body(engine: Engine) -> None:
         first = asyncio.create_task(engine.run(Encode("a", 0)))
         await entered(speech)
-        rest = [asyncio.create_task(engine.run(Encode(*pair))) for pair in (("a", 1), ("b", 2), ("a", 3), ("c", 4))]
+        rest = [
+            asyncio.create_task(engine.run(Encode(*pair)))
+            for pair in (("a", 1), ("b", 2), ("a", 3), ("c", 4))
+        ]
         await asyncio.sleep(0)
         speech.gate.set()
         answers = [(await task).value for task in (first, *rest)]
@@ -475,28 +286,6 @@ def test_speech_items_are_batched_one_for_each_stream_and_kept_in_order() -> Non
         assert (stats.speech_batches, stats.speech_items, stats.items["encode"]) == (3, 5, 5)
 
     with_engine(body, speech=speech, speech_batch=2)
-
-
-def test_a_failing_speech_item_fails_alone_and_a_failing_batch_names_the_cause() -> None:
-    speech = ScriptedSpeech()
-    speech.gate.clear()
-
-    async def body(engine: Engine) -> None:
-        first = asyncio.create_task(engine.run(Encode("x", 0)))
-        await entered(speech)
-        tasks = [asyncio.create_task(engine.run(Encode("a", ValueError("bad mel")))), engine.run(Encode("b", 2))]
-        waiting = asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0)
-        speech.gate.set()
-        bad, good = await waiting
-        assert (await first).value == 0
-        assert isinstance(bad, EngineError) and "bad mel" in str(bad) and isinstance(bad.__cause__, ValueError)
-        assert good.value == 4
-        with pytest.raises(EngineError, match="fell over"):
-            await engine.run(Encode("c", "crash"))
-        assert (await engine.run(Encode("c", 5))).value == 10
-
-    with_engine(body, speech=speech)
 
 
 def test_the_event_loop_ticks_while_a_slow_step_runs() -> None:
@@ -515,113 +304,6 @@ def test_the_event_loop_ticks_while_a_slow_step_runs() -> None:
     with_engine(body, speech=speech)
 
 
-def test_cancelled_work_that_has_not_begun_is_dropped() -> None:
-    speech = ScriptedSpeech()
-    speech.gate.clear()
-
-    async def body(engine: Engine) -> None:
-        context = engine.open_context()
-        slow = asyncio.create_task(engine.run(Encode("a", 1)))
-        await entered(speech)
-        doomed = [asyncio.create_task(engine.run(item)) for item in (Append(context, make_entries(3)), Encode("b", 9))]
-        await asyncio.sleep(0)
-        for task in doomed:
-            task.cancel()
-        await asyncio.gather(*doomed, return_exceptions=True)
-        speech.gate.set()
-        await slow
-        await engine.run(Append(context, make_entries(2)))
-        assert context.length == 2 and speech.batches == [[1]]
-
-    with_engine(body, speech=speech)
-
-
-def test_closing_a_context_fails_its_work_with_a_reason() -> None:
-    async def body(engine: Engine) -> None:
-        context, other = engine.open_context(), engine.open_context()
-        await engine.run(Append(context, make_entries(4)))
-        await engine.run(Append(other, make_entries(4)))
-        stream = engine.stream(Decode(context, 120))
-        await anext(stream)
-        engine.close_context(context)
-        with pytest.raises(EngineError, match="context was closed"):
-            async for _ in stream:
-                pass
-        with pytest.raises(EngineError, match="context was closed"):
-            await engine.run(Append(context, make_entries(1)))
-        assert len(await read(engine, Decode(other, 5))) == 5
-
-    with_engine(body)
-
-
-def test_closing_the_engine_fails_what_is_outstanding_and_refuses_more() -> None:
-    async def main() -> None:
-        speech = ScriptedSpeech()
-        speech.gate.clear()
-        engine = Engine(BACKBONE, speech, slot_len=64)
-        context = engine.open_context()
-        running = asyncio.create_task(engine.run(Encode("a", 1)))
-        await entered(speech)
-        queued = asyncio.create_task(engine.run(Append(context, make_entries(3))))
-        stream = engine.stream(Decode(context, 5))
-        await asyncio.sleep(0)
-        closing = asyncio.create_task(engine.aclose())
-        while engine._closed_because is None:
-            await asyncio.sleep(0)
-        speech.gate.set()
-        await closing
-        assert (await running).value == 2
-        for outstanding in (queued, anext(stream)):
-            with pytest.raises(EngineError, match="engine closed"):
-                await outstanding
-        for refused in (engine.open_context, lambda: engine.stream(Decode(context, 5))):
-            with pytest.raises(EngineError, match="engine closed"):
-                refused()
-        engine.close()
-
-    asyncio.run(main())
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_fault_of_the_thread_reaches_everybody_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
-        raise RuntimeError("sampler missing")
-
-    monkeypatch.setattr("textpro.engine.lanes.sample", broken)
-
-    async def main() -> None:
-        engine = Engine(BACKBONE, slot_len=64)
-        context = engine.open_context()
-        await engine.run(Append(context, make_entries(3)))
-        with pytest.raises(EngineError, match="stopped by RuntimeError: sampler missing"):
-            await read(engine, Decode(context, 5))
-        with pytest.raises(EngineError, match="sampler missing"):
-            await engine.run(Append(context, make_entries(3)))
-        await engine.aclose()
-
-    asyncio.run(main())
-
-
-def test_a_closed_event_loop_does_not_disturb_the_others() -> None:
-    engine = Engine(BACKBONE, slot_len=128)
-    gone = engine.open_context()
-
-    async def leave() -> None:
-        await engine.run(Append(gone, make_entries(4)))
-        leave.stream = engine.stream(Decode(gone, 60))
-
-    asyncio.run(leave())
-
-    async def stay() -> None:
-        context = engine.open_context()
-        prompt = make_entries(7)
-        await engine.run(Append(context, prompt))
-        assert [token.id for token in await read(engine, Decode(context, 10))] == ORACLE.greedy(prompt, 10)
-        await engine.aclose()
-
-    asyncio.run(stay())
-
-
 def test_seconds_of_all_answers_add_up_to_the_engines_time() -> None:
     async def body(engine: Engine) -> None:
         contexts = [engine.open_context() for _ in range(3)]
@@ -629,13 +311,9 @@ def test_seconds_of_all_answers_add_up_to_the_engines_time() -> None:
         replies = await asyncio.gather(*(read(engine, Decode(c, 6)) for c in contexts))
         stats = engine.stats()
         assert stats.seconds["append"] == pytest.approx(sum(answer.seconds for answer in answers))
-        assert stats.seconds["decode"] == pytest.approx(sum(token.seconds for reply in replies for token in reply))
+        assert stats.seconds["decode"] == pytest.approx(
+            sum(token.seconds for reply in replies for token in reply)
+        )
         assert stats.items == {"append": 3, "decode": 3} and stats.slots_taken == 3
 
     with_engine(body)
-
-
-@pytest.mark.parametrize("wrong", [{"slots": 0}, {"slot_len": 10_000}, {"row_budget": 0}, {"branch_reserve": 4}])
-def test_sizes_that_do_not_fit_are_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(InputError, match="slot|row_budget|positions"):
-        Engine(BACKBONE, **wrong)

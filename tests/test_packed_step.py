@@ -1,5 +1,5 @@
-"""Packed steps against plain transformers: whatever was appended, rolled back, replayed, forked or evicted before, the logits
-of a context are those of one full forward over its log."""
+"""Packed steps against plain transformers: whatever was appended, rolled back, replayed, forked or evicted
+before, the logits of a context are those of one full forward over its log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_backbone import FEATURES, VOCAB, make_backbone, make_entries, make_slab
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from textpro.engine.context import Context, Entry
@@ -16,6 +15,7 @@ from textpro.engine.slab import Slab
 from textpro.engine.step import LOOPED_SINGLES, Piece, plan_step, run_step
 from textpro.models.backbone import Backbone
 from textpro.models.errors import CheckpointError, EngineError, InputError
+from tiny_backbone import FEATURES, VOCAB, make_backbone, make_entries, make_slab
 
 TOLERANCE = 1e-5
 BACKBONE, ORACLE = make_backbone()
@@ -31,7 +31,10 @@ def settled(slab: Slab, entries: tuple[Entry, ...]) -> Context:
 
 def finish(slab: Slab, context: Context) -> torch.Tensor:
     context.want_logits()
-    return run_step(BACKBONE, slab, [Piece(context, context.pending)])[context]
+    if context.pending:
+        run_step(BACKBONE, slab, [Piece(context, context.pending)])
+    assert context.next_logits is not None
+    return context.next_logits
 
 
 def assert_equals_full_forward(context: Context) -> None:
@@ -99,7 +102,9 @@ def test_any_history_of_several_contexts_equals_full_forwards(data: st.DataObjec
         place = data.draw(st.integers(1, max(context.length, 1)), label="place")
         match data.draw(st.sampled_from(OPERATIONS), label="operation"):
             case "append":
-                context.append(make_entries(min(context.room, place), seed=number, vector_every=1 + place % 4))
+                context.append(
+                    make_entries(min(context.room, place), seed=number, vector_every=1 + place % 4)
+                )
             case "reply" if context.room:
                 context.append([Entry(int(finish(slab, context).argmax()))])
             case "truncate":
@@ -118,7 +123,9 @@ def test_any_history_of_several_contexts_equals_full_forwards(data: st.DataObjec
             case "step":
                 waiting = [context for context in contexts if context.pending]
                 if waiting:
-                    run_step(BACKBONE, slab, [Piece(context, 1 + place % context.pending) for context in waiting])
+                    run_step(
+                        BACKBONE, slab, [Piece(context, 1 + place % context.pending) for context in waiting]
+                    )
     for context in contexts:
         context.want_logits()
     unfinished = [Piece(context, context.pending) for context in contexts if context.pending]

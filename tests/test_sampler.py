@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 
 import numpy as np
@@ -53,7 +54,9 @@ def test_log_probabilities_are_those_of_the_model_not_of_the_tempered_choice() -
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**64 - 1), position=st.integers(0, 100_000), neighbours=st.integers(0, 5))
-def test_a_draw_depends_on_seed_and_position_not_on_neighbours(seed: int, position: int, neighbours: int) -> None:
+def test_a_draw_depends_on_seed_and_position_not_on_neighbours(
+    seed: int, position: int, neighbours: int
+) -> None:
     sampling = Sampling(temperature=1.3, top_p=0.95, seed=seed)
     alone = sample(LOGITS[None], [sampling], [position])[0]
     others = torch.randn(neighbours, 5)
@@ -63,11 +66,11 @@ def test_a_draw_depends_on_seed_and_position_not_on_neighbours(seed: int, positi
 
 
 def test_seeds_and_positions_give_different_numbers_and_leave_global_generators_alone() -> None:
-    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    states = (torch.get_rng_state().tolist(), random.getstate())
     numbers = {uniform(seed, position) for seed in range(20) for position in range(20)}
     assert len(numbers) == 400 and all(0 <= number < 1 for number in numbers)
     draws(Sampling(temperature=1.0), 10)
-    assert torch.equal(torch.get_rng_state(), torch_state) and np.random.get_state()[1].tolist() == numpy_state
+    assert (torch.get_rng_state().tolist(), random.getstate()) == states
 
 
 def test_a_tiny_temperature_ends_in_greedy() -> None:
@@ -88,7 +91,8 @@ def test_logits_that_are_not_finite_are_marked(sampling: Sampling) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"temperature": -1.0}, {"temperature": float("nan")}, {"top_p": 0.0}, {"top_p": 1.1}, {"seed": -1}]
+    "wrong",
+    [{"temperature": -1.0}, {"temperature": float("nan")}, {"top_p": 0.0}, {"top_p": 1.1}, {"seed": -1}],
 )
 def test_settings_outside_their_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):

@@ -1,5 +1,5 @@
-"""A random Qwen2 small enough for a test, as the engine's backbone and, with equal weights, as plain transformers: the
-oracle that every engine test compares with."""
+"""A random Qwen2 small enough for a test, as the engine's backbone and, with equal weights, as plain
+transformers: the oracle that every engine test compares with."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ class Oracle:
 
 
 def make_backbone(layers: int = 2, seed: int = 0, sharpness: float = 8.0) -> tuple[Backbone, Oracle]:
-    """A backbone with prosody and its oracle. `sharpness` scales the output layer, so that greedy choices are not ties."""
+    """A backbone with prosody and its oracle. `sharpness` scales the output layer, so that greedy choices
+    are not ties."""
     torch.manual_seed(seed)
     model = Qwen2ForCausalLM(
         Qwen2Config(

@@ -131,8 +131,15 @@ class SpeechBatches(IterableDataset[SpeechBatch]):
     """An endless stream of augmented training batches, sorted by length inside a pool to spare padding."""
 
     def __init__(
-        self, config: WhisperProConfig, tokenizer: PreTrainedTokenizerFast, frames: int, seed: int, pool: int = 400
+        self,
+        config: WhisperProConfig,
+        tokenizer: PreTrainedTokenizerFast,
+        frames: int,
+        seed: int,
+        easy_batches: int = 0,
+        pool: int = 400,
     ) -> None:
+        self._easy_batches = easy_batches
         self._config, self._tokenizer, self._frames, self._seed, self._pool = config, tokenizer, frames, seed, pool
 
     def __iter__(self) -> Iterator[SpeechBatch]:
@@ -141,11 +148,14 @@ class SpeechBatches(IterableDataset[SpeechBatch]):
         rng = random.Random(seed)
         speech, augment = Speech(seed), Augmenter(seed)
         limit = self._config.max_frames * self._config.frame_samples
+        given = 0
         while True:
-            pool = [self._draw(rng, speech, augment, limit) for _ in range(self._pool)]
+            draw = self._draw_easy if given < self._easy_batches else self._draw
+            pool = [draw(rng, speech, augment, limit) for _ in range(self._pool)]
             pool.sort(key=lambda item: len(item[0].samples))
             groups = list(self._groups(pool))
             rng.shuffle(groups)
+            given += len(groups)
             for group in groups:
                 yield self.collate(group, rng)
 
@@ -158,6 +168,13 @@ class SpeechBatches(IterableDataset[SpeechBatch]):
                 group = []
             group.append(item)
         yield group
+
+    def _draw_easy(self, rng: random.Random, speech: Speech, augment: Augmenter, limit: int) -> Drawn:
+        spoken = speech.say()
+        augment.remember(spoken.samples)
+        spoken = pad(spoken, int(rng.uniform(0, 0.4) * SAMPLE_RATE), int(rng.uniform(0, 0.4) * SAMPLE_RATE))
+        spoken = cut(spoken, min(limit, len(spoken.samples)))
+        return (spoken, *self._features(spoken.samples, spoken.samples * np.float32(rng.uniform(0.5, 2)), rng))
 
     def _draw(self, rng: random.Random, speech: Speech, augment: Augmenter, limit: int) -> Drawn:
         kind = rng.random()

@@ -39,6 +39,8 @@ class WhisperProTraining:
     tone_weight: float = 0.15
     ctc_times_from: float = 0.3
     """Share of the steps after which word times come from the CTC head, as at inference, instead of from espeak."""
+    easy_steps: int = 400
+    """Steps at the start with whole, clean sentences, so that attention finds the words first."""
     workers: int = 1
     threads: int = 2
     bfloat16: bool = False
@@ -55,12 +57,15 @@ def train_whisperpro(settings: WhisperProTraining) -> None:
     tokenizer = shared_tokenizer(settings.folder)
     config = WhisperProConfig(vocab_size=len(tokenizer))
     model = WhisperPro(config)
+    model.initialize()
     decoder = ReconstructionDecoder(config.d_model, 2 * config.n_mels)
     parameters = [*model.parameters(), *decoder.parameters()]
     optimizer = torch.optim.AdamW(parameters, settings.learning_rate, (0.9, 0.98), weight_decay=0.01, fused=True)
     step = resume(settings.folder, model, decoder, optimizer)
     batches = DataLoader(
-        SpeechBatches(config, tokenizer, settings.batch_frames, settings.seed + step),
+        SpeechBatches(
+            config, tokenizer, settings.batch_frames, settings.seed + step, max(0, settings.easy_steps - step)
+        ),
         batch_size=None,
         num_workers=settings.workers,
         prefetch_factor=6,

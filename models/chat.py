@@ -1,0 +1,171 @@
+"""The conversation as token ids: ChatML turns, Hermes tool calls, and the pieces that a session appends as it
+goes.
+
+A turn is never rendered as a whole and tokenized again: each method gives the ids of one piece, and pieces
+are joined as ids, in training as at run time, so a cached prefix stays the prefix of what comes later. Text
+from outside (words, instructions, tool results) can never produce a reserved token: whatever looks like one
+is spelled out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+from .demo_tools import Call
+from .errors import CheckpointError, InputError
+from .text import normalize_typed
+from .tokens import (
+    CUT_OFF,
+    MARKER,
+    TOOL_CALL,
+    TOOL_CALL_END,
+    TOOL_RESPONSE,
+    TOOL_RESPONSE_END,
+    TURN_END,
+    TURN_START,
+)
+
+Ids = tuple[int, ...]
+LOWER_WORDS, WRITTEN = "lower_words", "written"
+"""How a checkpoint knows the user's text: as a recognizer's lower case words, or as it was written."""
+
+
+class ChatFormat:
+    """Renders and reads the turns of one checkpoint. `config` is its `textpro_config.json`.
+
+    Raises CheckpointError where the tokenizer lacks a reserved token. Nothing is kept between calls.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, config: Mapping[str, Any]) -> None:
+        self._tokenizer = tokenizer
+        self._text = str(config.get("text", LOWER_WORDS))
+        if self._text not in (LOWER_WORDS, WRITTEN):
+            raise CheckpointError(
+                f"text {self._text!r} in textpro_config.json: expected {LOWER_WORDS} or {WRITTEN}"
+            )
+        self.marker_id = self._id(str(config.get("marker_token", MARKER)))
+        self.cut_off_id = self._id(str(config.get("cut_off_token", CUT_OFF)))
+        self.turn_end_id = self._id(TURN_END)
+        self.turn_start_id = self._id(TURN_START)
+        newline = self._plain("\n")
+        self._close = (self.turn_end_id, *newline)
+        self._user_open = (self.turn_start_id, *self._plain("user\n"))
+        self._reply_open = (*self._close, self.turn_start_id, *self._plain("assistant\n"))
+        self._system_open = (self.turn_start_id, *self._plain("system\n"))
+        self._call, self._call_end = self._reserved(TOOL_CALL), self._reserved(TOOL_CALL_END)
+        self._newline = newline
+        self._response_open = (*self._reserved(TOOL_RESPONSE), *newline)
+        self._response_close = (*newline, *self._reserved(TOOL_RESPONSE_END))
+
+    def system(self, text: str) -> Ids:
+        """A whole turn of instructions; it comes first or not at all."""
+        return (*self._system_open, *self._plain(text.strip()), *self._close)
+
+    def user_open(self) -> Ids:
+        """What stands before the user's words."""
+        return self._user_open
+
+    def words(self, text: str) -> Ids:
+        """Typed words of the user in the form in which the checkpoint knows speech; empty for an empty text."""
+        if self._text == WRITTEN:
+            return self._plain(text.strip())
+        words = normalize_typed(text)
+        return self._plain(" " + words) if words else ()
+
+    def reply_open(self) -> Ids:
+        """Ends the user's turn and opens the assistant's."""
+        return self._reply_open
+
+    def reply_close(self) -> Ids:
+        """Ends the assistant's turn: `turn_end_id`, which the model writes itself, and a newline, which it
+        does not."""
+        return self._close
+
+    def after_turn_end(self) -> Ids:
+        """What follows `turn_end_id` in a closed turn."""
+        return self._newline
+
+    def is_call(self, ids: Sequence[int]) -> bool:
+        """Whether an assistant's turn that begins with `ids` calls a tool."""
+        return _find(tuple(ids), self._call) is not None
+
+    def reply(self, text: str) -> Ids:
+        """What the assistant says, without opening and end."""
+        return self._plain(text)
+
+    def cut_reply(self, heard: str) -> Ids:
+        """A reply of which only `heard` was played, without opening and end: those words and the cut-off
+        mark."""
+        return (*self._plain(heard), self.cut_off_id)
+
+    def call(self, name: str, arguments: Mapping[str, Any]) -> Ids:
+        """A tool call as the assistant writes it, without opening and end."""
+        body = json.dumps({"name": name, "arguments": dict(arguments)}, ensure_ascii=False)
+        return (*self._call, *self._newline, *self._plain(body), *self._newline, *self._call_end)
+
+    def response(self, result: Mapping[str, Any]) -> Ids:
+        """A tool's result as a user turn, from its opening to the opening of the assistant's answer."""
+        body = json.dumps(dict(result), ensure_ascii=False)
+        inside = (*self._response_open, *self._plain(body), *self._response_close)
+        return (*self._user_open, *inside, *self._reply_open)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The words of ids, without reserved tokens."""
+        return str(
+            self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        )
+
+    def parse(self, ids: Sequence[int]) -> str | Call:
+        """What an assistant's turn says or calls; a closing `turn_end_id` may be there or not.
+
+        Raises InputError for a call that is not JSON with a name and arguments.
+        """
+        ids = tuple(ids)
+        start = _find(ids, self._call)
+        if start is None:
+            return self.text(ids).strip()
+        start += len(self._call)
+        end = _find(ids, self._call_end, start)
+        return _read_call(self.text(ids[start:end]).strip())
+
+    def _plain(self, text: str) -> Ids:
+        encoded = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+        return tuple(encoded["input_ids"])
+
+    def _reserved(self, token: str) -> Ids:
+        """One id where the tokenizer reserves the token, else its spelling."""
+        index = self._tokenizer.convert_tokens_to_ids(token)
+        return self._plain(token) if index in (None, self._tokenizer.unk_token_id) else (int(index),)
+
+    def _id(self, token: str) -> int:
+        index = self._tokenizer.convert_tokens_to_ids(token)
+        if index is None or index == self._tokenizer.unk_token_id:
+            raise CheckpointError(
+                f"the tokenizer does not know {token}: expected a token of its own for it; use the "
+                "checkpoint's tokenizer, or name another token in textpro_config.json"
+            )
+        return int(index)
+
+
+def _find(ids: Ids, part: Ids, start: int = 0) -> int | None:
+    """Where `part` begins in `ids`."""
+    places = range(start, len(ids) - len(part) + 1)
+    return next((place for place in places if ids[place : place + len(part)] == part), None)
+
+
+def _read_call(body: str) -> Call:
+    try:
+        value = json.loads(body)
+        name, arguments = value["name"], value.get("arguments", {})
+        if not isinstance(name, str) or not isinstance(arguments, dict):
+            raise TypeError("name and arguments have the wrong kind")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"the model wrote a tool call that cannot be read: {body!r}; expected a JSON object with a "
+            "name and arguments; drop the call or ask again"
+        ) from error
+    return Call(name, arguments)

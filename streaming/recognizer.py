@@ -1,0 +1,225 @@
+"""Chunked recognition of one turn: encode what is new, verify the draft, extend it, commit what will stay.
+
+A draft token is committed when it has survived a verification, its word is complete, its time is decided and the audio
+that its prosody may see has been encoded for good; so its vector is final and computed once. The final pass at a soft end
+verifies every token by strict argmax and recomputes whatever differs, so its result is that of one decoding from scratch
+over the samples from the turn's start to the soft end, for any arrival of the audio and any skipped tick.
+Policy: LocalAgreement by verification (reference: Liu et al. 2020, Machacek et al. 2023) and alignment by CTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..models.alignment import PENDING, final_token_frames, token_frames, word_end_frames
+from ..models.speech_stream import Encode, Extend, Extended, Prosody, SpeechStream, Verified, Verify
+from ..models.whisperpro import WhisperProConfig
+from .commit_log import Commit, CommitLog
+from .mel import MelStream
+
+Samples = NDArray[np.float32]
+Result = TypeVar("Result")
+
+MAX_TOKENS_PER_SECOND = 12
+"""Nobody speaks faster in these tokens; a hypothesis that does is a loop."""
+
+
+class SpeechRunner(Protocol):
+    """Runs a piece of work of a stream on the engine and returns its value."""
+
+    async def __call__(self, item: Encode | Verify | Extend | Prosody) -> object: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recognized:
+    """What a tick or a final pass changed. Tokens from `retracted_to` on were taken back (None: none), then `committed`
+    were added; `tentative` are guessed behind them."""
+
+    committed: tuple[Commit, ...]
+    retracted_to: int | None
+    tentative: tuple[int, ...]
+
+
+class Recognizer:
+    """One turn at a time. Feed samples in order, `tick` while speech goes on, `finish` at a soft end, `resume` after it."""
+
+    def __init__(self, run: SpeechRunner, config: WhisperProConfig, starts_word: Sequence[bool]) -> None:
+        self._run = run
+        self._config = config
+        self._starts_word = starts_word
+        self.start()
+
+    def start(self, prompt: tuple[int, ...] = ()) -> None:
+        """Begin a turn; `prompt` are tokens of what was said right before, at most `max_prompt`."""
+        config = self._config
+        start = (config.start_of_transcript,)
+        self._prefix = (config.start_of_previous, *prompt[-config.max_prompt :], *start) if prompt else start
+        self.stream = SpeechStream(config)
+        self.log = CommitLog()
+        self._mel = MelStream(config.n_mels)
+        self._pending: list[NDArray[np.float32]] = []
+        self._prefix_visible: tuple[int, ...] = ()
+        self._draft: tuple[int, ...] = ()
+        self._draft_ended = False
+        self.fed_samples = 0
+
+    @property
+    def capacity_samples(self) -> int:
+        """Samples that a turn can hold."""
+        return self._config.max_frames * self._config.frame_samples
+
+    @property
+    def block_ready(self) -> bool:
+        """Whether a tick would encode anything new for good."""
+        waiting = sum(len(piece) for piece in self._pending)
+        return waiting >= 2 * self._config.block_frames
+
+    def feed(self, samples: Samples) -> None:
+        """The next samples of the turn, float32 [n] at 16 kHz."""
+        self._pending.append(self._mel.push(samples))
+        self.fed_samples += len(samples)
+
+    async def tick(self) -> Recognized:
+        """Encode complete blocks, verify the draft, extend it, commit what will stay."""
+        await self._encode(Encode(self.stream, self._take_pending()))
+        committed = self.log.tokens
+        verified = await self._verify((*self._prefix, *committed), self._draft)
+        survived = self._draft[: verified.agreed]
+        await self._extend(len(self._prefix) + len(committed), survived, verified)
+        count = self._committable(committed, len(committed) + len(survived))
+        new = await self._commit(count - len(committed), self._word_ends(False))
+        return Recognized(tuple(new), None, self._draft)
+
+    async def finish(self) -> Recognized:
+        """The final pass: every token of the turn verified by argmax on all samples fed, every vector as offline."""
+        pending = self._take_pending()
+        tail = self._mel.tail()
+        await self._encode(Encode(self.stream, np.concatenate([pending, tail]), flush=True))
+        if not self.stream.frames:
+            return Recognized((), self._retract(0), ())
+        known = (*self.log.tokens, *self._draft)
+        verified = await self._verify(self._prefix, known)
+        await self._extend(len(self._prefix), known[: verified.agreed], verified)
+        tokens = self._draft
+        ends = self._word_ends(True, tokens)
+        wanted = [self._visible(end) for end in ends]
+        same = 0
+        if self._prefix_visible == self._visible_prefix():
+            logged = list(zip(self.log.tokens, self.log.visible, strict=True))
+            while same < min(len(tokens), len(logged)) and logged[same] == (tokens[same], wanted[same]):
+                same += 1
+        retracted_to = self._retract(same)
+        self._draft = tokens[same:]
+        new = await self._commit(len(self._draft), ends)
+        return Recognized(tuple(new), retracted_to, ())
+
+    def resume(self) -> Recognized:
+        """Speech goes on after a final pass: what rested on the incomplete block is taken back and guessed again."""
+        tokens = self.log.tokens
+        path = [spike for spike in self.stream.path() if spike[0] < self.stream.final_frames]
+        starts = [self._starts_word[token] for token in tokens]
+        ends = word_end_frames(token_frames(path, tokens), starts)
+        keep = 0
+        for index, visible in enumerate(self.log.visible[:-1]):
+            decided = ends[index] != PENDING and self._visible(ends[index]) == visible
+            if visible > self.stream.final_frames or not decided:
+                break
+            if starts[index + 1]:
+                keep = index + 1
+        if self._prefix_visible and self._prefix_visible[0] > self.stream.final_frames:
+            keep = 0
+        self._draft = tokens[keep:]
+        retracted_to = self._retract(keep)
+        self.stream.drop_provisional()
+        return Recognized((), retracted_to, self._draft)
+
+    def _take_pending(self) -> NDArray[np.float32]:
+        """All mel frames behind the final blocks; they stay until their block is final."""
+        pieces = self._pending or [np.zeros((0, self._config.n_mels), np.float32)]
+        return np.concatenate(pieces)
+
+    async def _encode(self, item: Encode) -> None:
+        before = self.stream.final_frames
+        await self._run(item)
+        done = 2 * (self.stream.final_frames - before)
+        self._pending = [item.mel[done : len(item.mel) - (1 if item.flush and len(self._mel.tail()) else 0)]]
+
+    async def _verify(self, prefix: tuple[int, ...], draft: tuple[int, ...]) -> Verified:
+        verified = await self._run(Verify(self.stream, prefix, draft))
+        assert isinstance(verified, Verified)
+        return verified
+
+    async def _extend(self, prefix_length: int, survived: tuple[int, ...], verified: Verified) -> None:
+        """Sets the draft to the surviving tokens and those decoded behind them."""
+        so_far = prefix_length - len(self._prefix) + len(survived)
+        seconds = self.stream.frames * self._config.frame_samples / 16_000
+        limit = min(self._config.max_tokens, int(MAX_TOKENS_PER_SECOND * seconds) + 8) - so_far
+        length = prefix_length + len(survived)
+        extended = await self._run(Extend(self.stream, length, verified.next_token, max(limit, 0)))
+        assert isinstance(extended, Extended)
+        self._draft = (*survived, *extended.tokens)
+        self._draft_ended = extended.ended
+
+    def _word_ends(self, ended: bool, tokens: tuple[int, ...] | None = None) -> list[int]:
+        """Frame in which the word of each token ends, of the whole turn; PENDING where it is not decided yet."""
+        tokens = (*self.log.tokens, *self._draft) if tokens is None else tokens
+        if ended:
+            frames = final_token_frames(self.stream.path(), tokens, self.stream.frames)
+        else:
+            frames = token_frames(self.stream.path(), tokens)
+        return word_end_frames(frames, [self._starts_word[token] for token in tokens])
+
+    def _visible(self, word_end: int) -> int:
+        block = self._config.block_frames
+        return max(1, min((word_end // block + 2) * block, self.stream.frames))
+
+    def _visible_prefix(self) -> tuple[int, ...]:
+        return (self._visible(0),) * len(self._prefix)
+
+    def _committable(self, committed: tuple[int, ...], survived: int) -> int:
+        """How many tokens of the turn may be committed now: a multiple of whole words."""
+        tokens = (*committed, *self._draft)
+        ends = self._word_ends(False)
+        block, count = self._config.block_frames, len(committed)
+        if self.stream.final_frames < 2 * block:
+            return count
+        for index in range(len(committed), survived):
+            if ends[index] == PENDING or (ends[index] // block + 2) * block > self.stream.final_frames:
+                break
+            last = index + 1 == len(tokens)
+            if (last and self._draft_ended) or (not last and self._starts_word[tokens[index + 1]]):
+                count = index + 1
+        return count
+
+    async def _commit(self, count: int, ends: list[int]) -> list[Commit]:
+        """Move the first `count` draft tokens to the log, with their vectors."""
+        if not count:
+            return []
+        if not self._prefix_visible:
+            self._prefix_visible = self._visible_prefix()
+            await self._run(Prosody(self.stream, 0, self._prefix, self._prefix_visible))
+        tokens, first = self._draft[:count], len(self.log)
+        visible = tuple(self._visible(end) for end in ends[first : first + count])
+        vectors = await self._run(Prosody(self.stream, len(self._prefix) + first, tokens, visible))
+        assert isinstance(vectors, np.ndarray)
+        frame = self._config.frame_samples
+        commits = [
+            Commit(token, vector, seen, (end + 1) * frame)
+            for token, vector, seen, end in zip(tokens, vectors, visible, ends[first:], strict=False)
+        ]
+        self.log.append(commits)
+        self._draft = self._draft[count:]
+        return commits
+
+    def _retract(self, length: int) -> int | None:
+        """Truncate the log and what was computed for it; None when nothing was in it."""
+        self.stream.keep_prosody(len(self._prefix) + length)
+        if length == 0:
+            self.stream.keep_prosody(0)
+            self._prefix_visible = ()
+        return length if self.log.truncate(length) else None
