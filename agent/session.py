@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 
 from ..engine import Append, Context, Engine, Entry, Sampling
 from ..models.checkpoint import Checkpoint
-from ..models.errors import AudioError, TextProError
-from ..streaming.audio import mono_from_array
+from ..models.errors import InputError, TextProError
+from ..streaming.audio import check_sample_rate, mono_from_array
 from ..streaming.clock import SAMPLES_PER_MS
 from ..streaming.interleaver import Interleaver
 from ..streaming.resample import ResampleStream
@@ -27,8 +28,9 @@ from . import events
 from .listener import Listener
 from .reply import Reply
 from .tools import Toolbox
-from .turns import Decision, TurnMachine, TurnSettings
+from .turns import Decision, TurnMachine, TurnSettings, TurnState
 
+_log = logging.getLogger(__name__)
 Playback = Literal["acknowledged", "assumed"]
 MAX_INPUTS = 512
 """Pieces of input that may wait; a caller that is faster waits in `send_audio`."""
@@ -85,6 +87,8 @@ class Session:
         self._p_end = 0.0
         self._now_ms = 0
         self._decided_at = 0.0
+        self._first: dict[str, float] = {}
+        self._onset = 0
 
     async def __aenter__(self) -> Self:
         self._context: Context = self._engine.open_context()
@@ -111,12 +115,19 @@ class Session:
         while (event := await self._outbox.get()) is not None:
             yield event
 
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """The conversation as the backbone reads it: tokens, and markers with their prosody vectors. A copy."""
+        return self._context.entries
+
     async def send_audio(self, samples: NDArray[np.generic], sample_rate: int) -> None:
         """Samples int16 or float [n] or [n, channels]. Waits while too much is unheard. AudioError if not usable."""
-        await self._put(_Sound(mono_from_array(samples), sample_rate))
+        await self._put(_Sound(mono_from_array(samples), check_sample_rate(sample_rate)))
 
     async def send_text(self, text: str) -> None:
-        """A whole turn, typed."""
+        """A whole turn, typed. InputError if it holds no words."""
+        if not self._checkpoint.chat.words(text):
+            raise InputError(f"the typed turn {text!r} holds no words: send some text")
         await self._put(_Typed(text))
 
     async def commit(self) -> None:
@@ -140,9 +151,20 @@ class Session:
 
     async def settled(self) -> None:
         """Wait until all input has been worked off and no model or voice is at work on a reply."""
-        await self._inbox.join()
+        joined = asyncio.ensure_future(self._inbox.join())
+        if self._task is not None:
+            await asyncio.wait([joined, self._task], return_when=asyncio.FIRST_COMPLETED)
+        joined.cancel()
         if self._reply_task is not None:
             await asyncio.wait([self._reply_task])
+
+    def said(self) -> list[events.Event]:
+        """The events that wait to be read, taken out; for a caller that does not iterate."""
+        waiting = []
+        while not self._outbox.empty():
+            if (event := self._outbox.get_nowait()) is not None:
+                waiting.append(event)
+        return waiting
 
     async def _put(self, item: _Input) -> None:
         if self._task is None or self._task.done():
@@ -161,14 +183,19 @@ class Session:
             item = await self._inbox.get()
             try:
                 await self._handle(item)
-            except AudioError as error:
-                self._say("Failed", reason=str(error))
-            except TextProError as error:
-                self._say("Failed", reason=str(error))
-                self._outbox.put_nowait(None)
+            except Exception as error:
+                self._fail(error)
                 return
             finally:
                 self._inbox.task_done()
+
+    def _fail(self, error: Exception) -> None:
+        """The session ends with a reason; nobody else's does."""
+        if not isinstance(error, TextProError):
+            _log.exception("a session failed", exc_info=error)
+        reason = str(error) if isinstance(error, TextProError) else f"{type(error).__name__}: {error}"
+        self._say("Failed", reason=reason)
+        self._outbox.put_nowait(None)
 
     async def _handle(self, item: _Input) -> None:
         match item:
@@ -205,14 +232,14 @@ class Session:
                 self._machine.speech_ended(heard.speech_end // SAMPLES_PER_MS)
             while decision := self._machine.advance(self._now_ms):
                 await self._act(decision)
-            if self._listener.is_open and self._listener.block_ready:
+            if self._machine.state is TurnState.SPEAKING and self._listener.block_ready:
                 await self._tick()
 
     async def _act(self, decision: Decision | None) -> None:
         match decision:
             case Decision.START:
                 self._turn_id, self._revision = self._turn_id + 1, 0
-                self._first: dict[str, float] = {}
+                self._first = {}
                 self._listener.open(self._onset)
                 self._say("TurnStart", start_ms=self._listener.start_samples // SAMPLES_PER_MS)
             case Decision.SOFT_END:
@@ -258,8 +285,6 @@ class Session:
     async def _typed(self, text: str) -> None:
         ids = self._checkpoint.chat.words(text)
         await self._interrupt()
-        if not ids:
-            raise AudioError("the typed turn holds no words: send some text")
         self._turn_id, self._revision, self._first = self._turn_id + 1, 0, {}
         await self._interleaver.open()
         synced = await self._interleaver.complete(ids, None)
@@ -288,9 +313,10 @@ class Session:
             if self._settings.playback == "assumed":
                 reply.ledger.played(reply.ledger.audio_ms)
             self._inbox.put_nowait("check")
-        except TextProError as error:
-            self._say("Failed", reason=str(error))
-            self._outbox.put_nowait(None)
+        except Exception as error:
+            self._fail(error)
+            if self._task is not None:
+                self._task.cancel()
 
     async def _finish_reply(self) -> None:
         """Say that the reply is over once all of it was generated, spoken and played."""

@@ -70,7 +70,7 @@ class ChatFormat:
         return self._user_open
 
     def words(self, text: str) -> Ids:
-        """Typed words of the user in the form in which the checkpoint knows speech; empty for an empty text."""
+        """Typed words of the user, in the form in which the checkpoint knows speech; () for no words."""
         if self._text == WRITTEN:
             return self._plain(text.strip())
         words = normalize_typed(text)

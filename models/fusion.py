@@ -25,7 +25,7 @@ FloatArray = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """How a checkpoint mixes prosody with text: a marker before each `ratio` tokens, one before all, or none."""
+    """How a checkpoint mixes prosody with text: a marker before each `ratio` tokens, before all, or none."""
 
     mode: Mode = "interleaving"
     ratio: int = 5

@@ -1,17 +1,14 @@
-"""What the file and text transports share: one session's events in order to a view, where its turns stand, and its
-reply audio to a player. One task reads the events; everything it touches is touched on the event loop only. What the
-reader raises, the transport raises at its next look.
+"""What the file and text transports share: one session's events in order to a view, where its turns stand,
+and its reply audio to a player. One task reads the events; everything it touches is touched on the event loop
+only. What the reader raises, the transport raises at its next look.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Protocol, Self
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Protocol, Self
 
 from ..agent.events import (
     Audio,
@@ -28,32 +25,11 @@ from ..agent.events import (
 from ..models.errors import EngineError
 from .playback import ReplyFiles, ReplyPlayer
 
+if TYPE_CHECKING:
+    from ..agent.session import Session  # brings torch
+
 DRAIN_STEPS = 4
 """Turns of the event loop in which the reader takes what is already waiting."""
-
-
-class Session(Protocol):
-    """What a transport needs of a session."""
-
-    def __aiter__(self) -> AsyncIterator[Event]:
-        """The session's events in order, until it is closed."""
-        ...
-
-    async def send_audio(self, pcm: NDArray[Any], sample_rate: int = 48_000) -> None:
-        """The user's next samples, int16 or float32 [n] or [n, channels]; returns when queued."""
-        ...
-
-    async def send_text(self, text: str) -> None:
-        """A typed turn."""
-        ...
-
-    def played(self, samples_ms: int) -> None:
-        """How much of the current reply has been played, ms since its beginning."""
-        ...
-
-    async def settled(self) -> None:
-        """Returns when all that was sent has been worked off and no reply work is outstanding."""
-        ...
 
 
 class View(Protocol):
@@ -118,7 +94,8 @@ class Conversation:
             await asyncio.sleep(0)
 
     def play(self, duration_ms: int) -> None:
-        """So much audio time has passed: the reply plays on, and is written when it has been played to its end."""
+        """So much audio time has passed: the reply plays on, and is written when it has been played to its
+        end."""
         self.player.advance(duration_ms)
         self._write_reply_when_played()
 

@@ -1,13 +1,14 @@
-"""Events as lines of JSON on a stream, for programs: one event per line and nothing else, written through at once.
-Audio is told by its length, rate and offset within the reply, not by its samples; voice activity at most ten times
-per second of audio."""
+"""Events as lines of JSON on a stream, for programs: one event per line and nothing else, written through at
+once. Audio is told by its length, rate and offset within the reply, not by its samples; voice activity at
+most ten times per second of audio."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from ..agent.events import Audio, Event, VoiceActivity
@@ -49,10 +50,17 @@ class JsonLines:
         return self._activity is None or event.t_ms - self._activity.t_ms >= ACTIVITY_INTERVAL_MS
 
 
-def claim_stdout() -> TextIO:
-    """The real standard output, for events alone: from now on, whatever else writes to file descriptor 1, from Python
-    or from a C library, arrives on stderr."""
+@contextlib.contextmanager
+def claimed_stdout() -> Iterator[TextIO]:
+    """The real standard output, for events alone: meanwhile, whatever else writes to file descriptor 1, from
+    Python or from a C library, arrives on stderr."""
     sys.stdout.flush()
-    claimed = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
+    claimed = os.dup(1)
     os.dup2(2, 1)
-    return claimed
+    try:
+        with open(claimed, "w", encoding="utf-8", newline="\n", closefd=False) as stream:
+            yield stream
+    finally:
+        sys.stdout.flush()
+        os.dup2(claimed, 1)
+        os.close(claimed)

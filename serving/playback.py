@@ -1,6 +1,6 @@
-"""Playing a reply where nothing sounds: audio time passes, and the session is told what has been "played", exactly as
-a loudspeaker's transport would tell it; what was played can be kept and written. Invariants: nothing is played that
-did not arrive; what an interruption cut off is neither played nor written.
+"""Playing a reply where nothing sounds: audio time passes, and the session is told what has been "played",
+exactly as a loudspeaker's transport would tell it; what was played can be kept and written. Invariants:
+nothing is played that did not arrive; what an interruption cut off is neither played nor written.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ReplyPlayer:
         self._waiting_samples = 0
         self._heard: list[Pcm] = []
         self._heard_samples = 0
-        self._clock_ms = 0  # audio time since the reply began to play, less the pauses where nothing had arrived
+        self._clock_ms = 0  # audio time of this reply's playback, pauses left out
 
     @property
     def pending_ms(self) -> int:
@@ -53,7 +53,7 @@ class ReplyPlayer:
             self._begin(audio)
         if audio.sample_rate != self._rate:
             raise AudioError(
-                f"the reply's audio changed from {self._rate} to {audio.sample_rate} Hz; expected one rate per reply."
+                f"a reply's audio changed from {self._rate} to {audio.sample_rate} Hz; expected one rate."
             )
         if len(audio.pcm):
             self._waiting.append(audio.pcm)
@@ -103,8 +103,9 @@ class ReplyPlayer:
 
 
 class ReplyFiles:
-    """Names and writes replies. `out` ends in .wav: the first reply gets that name, later ones `_2`, `_3`, ... before
-    the ending. Otherwise `out` is a folder: `reply_1.wav`, `reply_2.wav`, ... Files of these names are replaced."""
+    """Names and writes replies. `out` ends in .wav: the first reply gets that name, later ones `_2`, `_3`,
+    ... before the ending. Otherwise `out` is a folder: `reply_1.wav`, `reply_2.wav`, ... Files of these names
+    are replaced."""
 
     def __init__(self, out: Path) -> None:
         """Creates the folder. InputError if that is not possible."""
@@ -115,7 +116,7 @@ class ReplyFiles:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
-                f"{folder}: the replies cannot be written there ({error.strerror}); give a folder or a .wav file."
+                f"{folder}: no reply can be written there ({error.strerror}); give a folder or a .wav."
             ) from None
 
     @property

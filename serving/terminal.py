@@ -1,7 +1,7 @@
-"""The conversation for people. `render` turns a `ViewState` into a rich renderable and does nothing else; `LiveTerminal`
-keeps the current exchange moving at the bottom of a terminal and leaves finished ones above it; `PlainLines` writes
-each finished piece as a line, for pipes, logs and terminals that cannot redraw. Colours obey NO_COLOR (rich's own
-rule), and nothing is said by colour alone.
+"""The conversation for people. `render` turns a `ViewState` into a rich renderable and does nothing else;
+`LiveTerminal` keeps the current exchange moving at the bottom of a terminal and leaves finished ones above
+it; `PlainLines` writes each finished piece as a line, for pipes, logs and terminals that cannot redraw.
+Colours obey NO_COLOR (rich's own rule), and nothing is said by colour alone.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 _STAGES = {
     "vad": "VAD",
     "encode": "encode",
-    "decode": "decode",
+    "verify": "verify",
+    "extend": "extend",
+    "prosody": "prosody",
     "interleave": "interleave",
-    "reply": "reply",
-    "synthesis": "synthesis",
+    "prefill": "prefill",
+    "decode": "reply",
 }
 """The order in which stages are shown, and their names; others follow under their own."""
 
@@ -104,7 +106,9 @@ def times_text(metrics: Metrics) -> str:
     """What a turn cost, by stage, and how soon the reply came."""
     names = [*(name for name in _STAGES if name in metrics.stages_ms)]
     names += [name for name in metrics.stages_ms if name not in _STAGES]
-    parts = [f"{_STAGES.get(name, name.replace('_', ' '))} {metrics.stages_ms[name]:.0f} ms" for name in names]
+    parts = [
+        f"{_STAGES.get(name, name.replace('_', ' '))} {metrics.stages_ms[name]:.0f} ms" for name in names
+    ]
     if metrics.first_text_ms is not None:
         parts.append(f"first token {metrics.first_text_ms:.0f} ms")
     if metrics.first_audio_ms is not None:
@@ -158,7 +162,8 @@ class LiveTerminal:
 
 
 class PlainLines:
-    """A view of whole lines: what was said, how it sounded, what was called and answered, and what it cost."""
+    """A view of whole lines: what was said, how it sounded, what was called and answered, and what it
+    cost."""
 
     def __init__(self, console: Console) -> None:
         self.state = ViewState()
@@ -217,7 +222,7 @@ def _phase(state: ViewState) -> str:
     if state.failed is not None:
         return "failed"
     if exchange is None:
-        return "hearing you" if state.speaking else "listening"
+        return "hearing you" if state.speaking else "listening" if state.levels else "starting"
     if not exchange.is_over:
         return "hearing you"
     if exchange.is_answered:

@@ -1,5 +1,5 @@
-"""The text transport: typed lines as consecutive turns of one conversation. There is no audio time here; what is
-spoken of a reply counts as played when it arrives."""
+"""The text transport: typed lines as consecutive turns of one conversation. There is no audio time here; what
+is spoken of a reply counts as played when it arrives."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class TypedTransport:
         self._stuck_s = stuck_s
 
     async def run(self, texts: Sequence[str]) -> None:
-        """Each text is the user's next turn, sent when the reply to the one before is complete. EngineError when the
-        session fails or gives no sign for a minute."""
+        """Each text is the user's next turn, sent when the reply to the one before is complete. EngineError
+        when the session fails or gives no sign for a minute."""
         for text in texts:
             await self._say(text)
 
@@ -39,7 +39,9 @@ class TypedTransport:
             try:
                 await asyncio.wait_for(conversation.news.wait(), self._stuck_s)
             except TimeoutError:
-                raise EngineError(f"no reply to {text!r} came within {self._stuck_s:.0f} s; try again.") from None
+                raise EngineError(
+                    f"no reply to {text!r} came within {self._stuck_s:.0f} s; try again."
+                ) from None
 
 
 def check_texts(texts: Sequence[str]) -> None:

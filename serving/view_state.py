@@ -1,5 +1,6 @@
-"""What a view knows of a conversation: a value that each event turns into the next one. Invariants: an exchange is
-found by its turn id, and what comes for an older revision of it changes nothing; the number of exchanges is bounded.
+"""What a view knows of a conversation: a value that each event turns into the next one. Invariants: an
+exchange is found by its turn id, and what comes for an older revision of it changes nothing; the number of
+exchanges is bounded.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The file transport: sound files as consecutive turns of one conversation, in frames of 20 ms as a microphone would
-deliver them. After a file comes silence until its turn is over and the reply has been played, then the next file; the
-reply plays on the same audio time. The pace is real time, or as fast as the session works: time is only ever counted
-in frames sent, so both give the session the same samples in the same order.
+"""The file transport: sound files as consecutive turns of one conversation, in frames of 20 ms as a
+microphone would deliver them. After a file comes silence until its turn is over and the reply has been
+played, then the next file; the reply plays on the same audio time. The pace is real time, or as fast as the
+session works: time is only ever counted in frames sent, so both give the session the same samples in the same
+order.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ TAIL_MS = 1_000
 NO_SPEECH_MS = 5_000
 """Silence after a file without a turn that shows that it held no speech."""
 STUCK_MS = 30_000
-"""Audio time without any event, while a turn or a reply is open, after which the session is taken for stuck."""
+"""Audio time without any event, while a turn or a reply is open, after which the session is taken for
+stuck."""
 
 
 class Pace(Protocol):
@@ -38,7 +40,8 @@ class Pace(Protocol):
 
 
 class RealTimePace:
-    """One frame each 20 ms of a monotonic clock, counted from the first: a late frame does not delay those after it."""
+    """One frame each 20 ms of a monotonic clock, counted from the first: a late frame does not delay those
+    after it."""
 
     def __init__(
         self,
@@ -79,8 +82,8 @@ class WavTransport:
         self._pace = pace
 
     async def run(self, paths: Sequence[Path]) -> None:
-        """Each file is the user's next turn, or turns. AudioError for a file that breaks, EngineError when the session
-        fails or gives no sign for 30 s."""
+        """Each file is the user's next turn, or turns. AudioError for a file that breaks, EngineError when
+        the session fails or gives no sign for 30 s."""
         for path in paths:
             await self._say(path)
 
@@ -101,7 +104,7 @@ class WavTransport:
                     return
             if not conversation.is_idle and quiet_ms >= STUCK_MS:
                 raise EngineError(
-                    f"{path}: nothing has come of it for {STUCK_MS // 1000} s; try again with --log-level debug."
+                    f"{path}: nothing has come of it for {STUCK_MS // 1000} s; try --log-level debug."
                 )
             await self._send(silence)
             silent_ms += FRAME_MS
@@ -123,7 +126,8 @@ def check_wavs(paths: Sequence[Path]) -> None:
 
 
 def wav_frames(path: Path) -> Iterator[Samples]:
-    """A sound file of any rate and channels as float32 mono [320] frames at 16 kHz; the last is filled with zeros."""
+    """A sound file of any rate and channels as float32 mono [320] frames at 16 kHz; the last is filled with
+    zeros."""
     size = ms_to_samples(FRAME_MS)
     left: Samples = np.zeros(0, np.float32)
     for block in read_wav(path, FRAME_MS).frames:

@@ -1,6 +1,7 @@
-"""The settings of `textpro-agent`, and where each came from. Four layers, the later ones win: the defaults below,
-`textpro.toml` (of the working directory, or the file given), the environment (`TEXTPRO_VOICE__RATE_WPM=180`), the
-command line. `Settings(...)` itself reads nothing but its arguments; `load_settings` puts the layers together.
+"""The settings of `textpro-agent`, and where each came from. Four layers, the later ones win: the defaults
+below, `textpro.toml` (of the working directory, or the file given), the environment
+(`TEXTPRO_VOICE__RATE_WPM=180`), the command line. `Settings(...)` itself reads nothing but its arguments;
+`load_settings` puts the layers together.
 """
 
 from __future__ import annotations
@@ -39,48 +40,39 @@ class ModelSettings(_Group):
 
     name: str = "tiny"
     """`tiny` (the bundled one), or the path of a checkpoint folder."""
-    slots: int = Field(4, ge=1, le=1024)
+    slots: int = Field(default=4, ge=1, le=1024)
     """Conversations that one model process serves at once."""
+    threads: int | None = Field(default=None, ge=1, le=1024)
+    """CPU threads of torch; empty leaves torch's own choice."""
 
 
 class VoiceSettings(_Group):
     """How the replies sound: an espeak-ng voice."""
 
-    name: str = Field("en-us", min_length=1)
+    enabled: bool = True
+    """Whether replies are spoken at all, or text only."""
+    name: str = Field(default="en-us", min_length=1)
     """Accent: en-us, en-gb, en-gb-scotland, ..."""
     variant: str | None = None
     """Speaker of the accent: f2, m3, ...; empty for the accent's own."""
-    rate_wpm: int = Field(165, ge=80, le=450)
+    rate_wpm: int = Field(default=165, ge=80, le=450)
     """Words per minute."""
-    pitch_percent: int = Field(50, ge=0, le=100)
+    pitch_percent: int = Field(default=50, ge=0, le=100)
     """Pitch, 0 low to 100 high."""
-    range_percent: int = Field(50, ge=0, le=100)
+    range_percent: int = Field(default=50, ge=0, le=100)
     """How much the pitch moves, 0 monotone to 100 lively."""
-    amplitude_percent: int = Field(100, ge=0, le=300)
+    amplitude_percent: int = Field(default=100, ge=0, le=300)
     """Loudness; 100 is plain."""
-
-
-class VadSettings(_Group):
-    """What counts as voice."""
-
-    start_probability: float = Field(0.5, gt=0, lt=1)
-    """Probability of speech, 0 to 1, at which speech may begin."""
-    end_probability: float = Field(0.35, gt=0, lt=1)
-    """Probability of speech, 0 to 1, below which it pauses; not above the one at which it begins."""
-    min_speech_ms: int = Field(96, ge=1, le=2000)
-    """Milliseconds; shorter bursts are no speech."""
-    min_silence_ms: int = Field(96, ge=1, le=2000)
-    """Milliseconds; shorter pauses are no end of speech."""
 
 
 class TurnSettings(_Group):
     """When the user's turn is over."""
 
-    soft_end_silence_ms: int = Field(200, ge=40, le=5000)
+    soft_end_silence_ms: int = Field(default=200, ge=40, le=5000)
     """Milliseconds of silence after which a reply is prepared, though the turn may still go on."""
-    end_silence_ms: int = Field(640, ge=40, le=10_000)
+    end_silence_ms: int = Field(default=640, ge=40, le=10_000)
     """Milliseconds of silence that end the turn."""
-    max_turn_ms: int = Field(15_000, ge=1000, le=60_000)
+    max_turn_ms: int = Field(default=15_000, ge=1000, le=60_000)
     """Milliseconds after which a turn ends in any case."""
 
 
@@ -111,14 +103,18 @@ class Settings(BaseSettings):
 
     model: ModelSettings = ModelSettings()
     voice: VoiceSettings = VoiceSettings()
-    vad: VadSettings = VadSettings()
     turns: TurnSettings = TurnSettings()
     prosody: ProsodySettings = ProsodySettings()
     output: OutputSettings = OutputSettings()
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: Any
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Nothing but the arguments: `load_settings` adds the other layers, in the open."""
         return (init_settings,)
@@ -136,7 +132,8 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:
-    """The effective settings; `origins` names the layer of each setting that is not a default, by group.field."""
+    """The effective settings; `origins` names the layer of each setting that is not a default, by
+    group.field."""
 
     values: Settings
     origins: Mapping[str, str]
@@ -154,11 +151,11 @@ class LoadedSettings:
 def load_settings(
     config: Path | None = None, command_line: Mapping[str, Mapping[str, object]] | None = None
 ) -> LoadedSettings:
-    """Put the layers together: the file `config` (without it `textpro.toml` of the working directory, if there is
-    one), the environment, and `command_line` (group -> field -> value).
+    """Put the layers together: the file `config` (without it `textpro.toml` of the working directory, if
+    there is one), the environment, and `command_line` (group -> field -> value).
 
-    Raises InputError, one line that names the setting and its origin, for a file that is missing or no TOML, a
-    setting that does not exist, and a value that does not fit.
+    Raises InputError, one line that names the setting and its origin, for a file that is missing or no TOML,
+    a setting that does not exist, and a value that does not fit.
     """
     file = config or Path(FILE_NAME)
     layers: list[tuple[str, Mapping[str, Any]]] = []
@@ -170,7 +167,9 @@ def load_settings(
     for layer, groups in layers:
         for group, fields in groups.items():
             if not isinstance(fields, Mapping):
-                raise InputError(f"{layer}: '{group}' is a group of settings; expected {group}.<name> = value.")
+                raise InputError(
+                    f"{layer}: '{group}' is a group of settings; expected {group}.<name> = value."
+                )
             for name, value in fields.items():
                 merged.setdefault(group, {})[name] = value
                 origins[f"{group}.{name}"] = _variable(group, name) if layer == "environment" else layer
@@ -198,9 +197,8 @@ def _read_environment() -> dict[str, Any]:
             name for name in os.environ
             if name.upper().removeprefix(ENV_PREFIX).lower() in Settings.model_fields
         )  # fmt: skip
-        raise InputError(
-            f"environment: {', '.join(names)} names a group of settings; expected e.g. {_variable('voice', 'name')}."
-        ) from None
+        expected = _variable("voice", "name")
+        raise InputError(f"{', '.join(names)} names a group of settings; expected e.g. {expected}.") from None
     return found
 
 

@@ -174,7 +174,7 @@ class SpeechBatches(IterableDataset[SpeechBatch]):
         augment.remember(spoken.samples)
         spoken = pad(spoken, int(rng.uniform(0, 0.4) * SAMPLE_RATE), int(rng.uniform(0, 0.4) * SAMPLE_RATE))
         spoken = cut(spoken, min(limit, len(spoken.samples)))
-        return (spoken, *self._features(spoken.samples, spoken.samples * np.float32(rng.uniform(0.5, 2)), rng))
+        return (spoken, *self._features(spoken.samples, spoken.samples * np.float32(rng.uniform(0.5, 2)), rng, False))
 
     def _draw(self, rng: random.Random, speech: Speech, augment: Augmenter, limit: int) -> Drawn:
         kind = rng.random()
@@ -194,15 +194,17 @@ class SpeechBatches(IterableDataset[SpeechBatch]):
         spoken = cut(spoken, at)
         return (spoken, *self._features(spoken.samples, augment(spoken.samples), rng))
 
-    def _features(self, clean: FloatArray, heard: FloatArray, rng: random.Random) -> tuple[FloatArray, FloatArray]:
-        filters = warped_filters(rng.randint(-6, 6) if rng.random() < 0.6 else 0)
+    def _features(
+        self, clean: FloatArray, heard: FloatArray, rng: random.Random, varied: bool = True
+    ) -> tuple[FloatArray, FloatArray]:
+        filters = warped_filters(rng.randint(-6, 6) if varied and rng.random() < 0.6 else 0)
         frame = self._config.frame_samples
         n = max(1, -(-len(heard) // frame)) * frame
         mels = []
         for samples in (heard, clean):
             padded = np.pad(samples, (WINDOW_SAMPLES - HOP_SAMPLES, n - len(samples)))
             mels.append(log_mel(padded, filters))
-        if rng.random() < 0.5:
+        if varied and rng.random() < 0.5:
             mels[0] = spec_augment(mels[0], np.random.default_rng(rng.getrandbits(32)))
         return mels[0], mels[1]
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import math
-import os
 import random
 import time
 from dataclasses import dataclass
@@ -20,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from ..models.alignment import final_token_frames, spikes, word_end_frames
 from ..models.whisperpro import WhisperPro, WhisperProConfig, prosody_visible
 from .reconstruction import ReconstructionDecoder
+from .runs import Log, Stateful, optimizers, resume, save, schedule
 from .speech_corpus import IGNORE, SpeechBatch, SpeechBatches
 from .tokenizer import train_tokenizer
 
@@ -32,8 +30,9 @@ class WhisperProTraining:
     steps: int = 4000
     batch_frames: int = 3600
     """Padded encoder frames (40 ms) in a batch: about 50 utterances."""
-    learning_rate: float = 2e-3
-    warm_up: int = 200
+    muon_rate: float = 5e-3
+    adam_rate: float = 2e-3
+    warm_up: int = 100
     ctc_weight: float = 0.3
     reconstruction_weight: float = 0.3
     tone_weight: float = 0.15
@@ -60,8 +59,13 @@ def train_whisperpro(settings: WhisperProTraining) -> None:
     model.initialize()
     decoder = ReconstructionDecoder(config.d_model, 2 * config.n_mels)
     parameters = [*model.parameters(), *decoder.parameters()]
-    optimizer = torch.optim.AdamW(parameters, settings.learning_rate, (0.9, 0.98), weight_decay=0.01, fused=True)
-    step = resume(settings.folder, model, decoder, optimizer)
+    layers = [*model.whisper.encoder.layers, *model.whisper.decoder.layers]
+    matrices = [parameter for layer in layers for parameter in layer.parameters() if parameter.ndim == 2]
+    known = {id(parameter) for parameter in matrices}
+    others = [parameter for parameter in parameters if id(parameter) not in known and parameter.requires_grad]
+    muon, adam = optimizers(matrices, others, settings.muon_rate, settings.adam_rate)
+    parts: dict[str, Stateful] = {"model": model, "decoder": decoder, "muon": muon, "adam": adam}
+    step = resume(settings.folder, parts)
     batches = DataLoader(
         SpeechBatches(
             config, tokenizer, settings.batch_frames, settings.seed + step, max(0, settings.easy_steps - step)
@@ -75,8 +79,8 @@ def train_whisperpro(settings: WhisperProTraining) -> None:
     starts_word = word_start_table(tokenizer)
     log, began = Log(settings.folder / "log.csv"), time.monotonic()
     for batch in batches:
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * schedule(step, settings.steps, settings.warm_up)
+        for group in (*muon.param_groups, *adam.param_groups):
+            group["lr"] = group["full_lr"] * schedule(step, settings.steps, settings.warm_up)
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
             losses = step_losses(model, decoder, batch, starts_word, step >= settings.ctc_times_from * settings.steps)
         total = (
@@ -85,16 +89,18 @@ def train_whisperpro(settings: WhisperProTraining) -> None:
             + settings.reconstruction_weight * losses["mel"]
             + settings.tone_weight * losses["tone"]
         )
-        optimizer.zero_grad(set_to_none=True)
+        muon.zero_grad()
+        adam.zero_grad()
         total.backward()
         losses["norm"] = nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        muon.step()
+        adam.step()
         step += 1
         log.add(losses)
         if step % settings.report_every == 0:
             log.write(step, time.monotonic() - began)
         if step % settings.save_every == 0 or step >= settings.steps:
-            save(settings.folder, model, decoder, optimizer, step)
+            save(settings.folder, parts, step)
         if step >= settings.steps:
             return
 
@@ -161,59 +167,6 @@ def shared_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     if not (folder / "tokenizer.json").exists():
         train_tokenizer(folder)
     return PreTrainedTokenizerFast.from_pretrained(folder)
-
-
-def schedule(step: int, steps: int, warm_up: int) -> float:
-    """Linear warm-up, then a cosine to 2 %."""
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm_up) / max(1, steps - warm_up))))
-
-
-def save(folder: Path, model: nn.Module, decoder: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
-    """Write all that going on needs, atomically."""
-    state = {
-        "model": model.state_dict(),
-        "decoder": decoder.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "step": step,
-    }
-    torch.save(state, folder / "checkpoint.tmp")
-    os.replace(folder / "checkpoint.tmp", folder / "checkpoint.pt")
-
-
-def resume(folder: Path, model: nn.Module, decoder: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Load the last checkpoint of `folder` if there is one; give its step."""
-    if not (folder / "checkpoint.pt").exists():
-        return 0
-    state = torch.load(folder / "checkpoint.pt", weights_only=True)
-    model.load_state_dict(state["model"])
-    decoder.load_state_dict(state["decoder"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
-
-
-class Log:
-    """Means of what happened since the last line, appended to a CSV file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._sums, self._n = path, dict[str, float](), 0
-
-    def add(self, values: dict[str, Tensor]) -> None:
-        """Count one step's values."""
-        self._n += 1
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value.detach())
-
-    def write(self, step: int, seconds: float) -> None:
-        """Append a line and begin anew."""
-        new = not self._path.exists()
-        with self._path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(["step", "seconds", *self._sums])
-            writer.writerow([step, round(seconds, 1), *(round(v / self._n, 4) for v in self._sums.values())])
-        self._sums, self._n = {}, 0
 
 
 def _single_thread(worker: int) -> None:

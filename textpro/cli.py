@@ -1,0 +1,258 @@
+"""The command `textpro-agent`. Only what reads the arguments is imported here; each command imports what it
+needs, so that `--help` is quick. A TextProError is one line on stderr and exit code 2, Ctrl-C is 130, a
+closed pipe is 141."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from .exits import clean_exit
+from .models.errors import InputError
+from .train_commands import train
+
+WAV_OPTION = "--wav"
+
+EPILOG = """\
+[bold]Examples[/bold]
+
+textpro-agent --wav question.wav  [dim]# heard and answered at real-time pace[/dim]
+
+textpro-agent --wav one.wav two.wav --out replies  [dim]# two turns, two spoken replies[/dim]
+
+textpro-agent --wav one.wav --fast --json  [dim]# events for a program, no waiting[/dim]
+
+textpro-agent --text "what is two plus two"  [dim]# typed[/dim]
+"""
+
+
+class Prosody(StrEnum):
+    """Whether the tone of voice is used."""
+
+    ON = "on"
+    OFF = "off"
+
+
+class LogLevel(StrEnum):
+    """What is logged to stderr."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class AgentGroup(TyperGroup):
+    """A group whose `--wav` takes any number of files: `--wav A B` is read as `--wav A --wav B`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat the option before each file, then parse as usual."""
+        flags = {
+            name
+            for option in self.get_params(ctx)
+            if getattr(option, "is_flag", False)
+            for name in option.opts
+        }
+        return super().parse_args(ctx, with_repeated_wav(args, flags | set(ctx.help_option_names)))
+
+
+def with_repeated_wav(args: list[str], flags: set[str]) -> list[str]:
+    """Behind the first `--wav`, whatever is neither an option nor the value of one is a file and gets a
+    `--wav` of its own. `flags` are the options without a value."""
+    repeated: list[str] = []
+    behind_wav = expects_value = False
+    for arg in args:
+        if expects_value:
+            expects_value = False
+        elif arg.startswith("-"):
+            name, equals, _ = arg.partition("=")
+            behind_wav = behind_wav or name == WAV_OPTION
+            expects_value = not equals and arg not in flags
+        elif behind_wav:
+            repeated.append(WAV_OPTION)
+        repeated.append(arg)
+    return repeated
+
+
+app = typer.Typer(
+    cls=AgentGroup,
+    name="textpro-agent",
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(train, name="train")
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Settings file instead of ./textpro.toml.")
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"textpro-agent {version('textpro-agent')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True, epilog=EPILOG)
+def agent(
+    ctx: typer.Context,
+    wav: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE [FILE ...]",
+            help="Sound files, the turns of one conversation, in order; any rate and channels.",
+        ),
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(metavar="WORDS", help="A typed turn; repeat it for the next ones.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Write the spoken replies: a .wav file (later replies get _2, _3, ...) or a folder "
+            "(reply_1.wav, ...).",
+        ),
+    ] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="As fast as the machine can instead of real time; same results.")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="One event per line of JSON on stdout, nothing else.")
+    ] = False,
+    prosody: Annotated[
+        Prosody | None, typer.Option(help="Use how the user sounds, or do not even compute it.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="tiny|FOLDER", help="The bundled model, or a checkpoint folder.")
+    ] = None,
+    voice: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ACCENT[+SPEAKER]|off", help="Voice of the replies, as en-gb or en-us+f2; off: text only."
+        ),
+    ] = None,
+    svg: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the view as it is at the end into an SVG file.")
+    ] = None,
+    config: ConfigFile = None,
+    log_level: Annotated[LogLevel | None, typer.Option(help="What to log to stderr.")] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """A voice agent that hears words [italic]and[/italic] tone, and answers aloud.
+
+    Speak to it with sound files or type to it; without a command one of --wav and --text is needed.
+    """
+    options = {"--wav": wav, "--text": text}
+    if ctx.invoked_subcommand is not None:
+        if given := [name for name, value in options.items() if value]:
+            raise typer.BadParameter(f"{given[0]} does not go with the command {ctx.invoked_subcommand}.")
+        return
+    if not wav and not text:
+        typer.echo(ctx.get_help())
+        raise typer.Exit
+    if wav and text:
+        raise typer.BadParameter("give --wav or --text, not both.")
+    if fast and text:
+        raise typer.BadParameter("--fast is about the pace of --wav; typed turns have none.")
+    if svg is not None and json:
+        raise typer.BadParameter("--svg draws the terminal view, and --json has none.")
+    with clean_exit():
+        settings = _load(config, _overrides(out, json, prosody, model, voice, log_level))
+        from .talk import Talk, talk
+
+        talk(Talk(tuple(wav or ()), tuple(text or ()), fast, svg), settings.values)
+
+
+@app.command("eval")
+def evaluate(
+    model: Annotated[str, typer.Option(metavar="tiny|FOLDER", help="The model to measure.")] = "tiny",
+    full: Annotated[
+        bool, typer.Option("--full", help="Many more samples, for figures that are written down.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Which samples are drawn.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Measure a model: answers to typed and spoken turns on two held-out sets, word error rates, tones.
+
+    About three minutes on two cores; --full takes much longer. Progress goes to stderr.
+    """
+    with clean_exit():
+        from .evaluation.evaluate import FULL, QUICK, run
+
+        raise typer.Exit(run(model, (FULL if full else QUICK).name, seed, json))
+
+
+@app.command("config")
+def show_config(config: ConfigFile = None) -> None:
+    """Print the effective settings and where each came from.
+
+    Later ones win: defaults, textpro.toml (or --config), the environment (TEXTPRO_VOICE__RATE_WPM=180), the
+    command line.
+    """
+    with clean_exit():
+        loaded = _load(config, {})
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in ("setting", "value", "from", "meaning"):
+            table.add_column(column, overflow="fold")
+        for setting in loaded.listed():
+            value = "" if setting.value is None else str(setting.value)
+            table.add_row(setting.name, value, setting.origin, setting.description)
+        Console(highlight=False).print(table)
+
+
+def main() -> None:
+    """The entry point of the command."""
+    app()
+
+
+def _load(config: Path | None, overrides: dict[str, dict[str, object]]) -> Any:
+    from .config import load_settings
+
+    return load_settings(config, overrides)
+
+
+def _overrides(
+    out: Path | None,
+    json: bool,
+    prosody: Prosody | None,
+    model: str | None,
+    voice: str | None,
+    log_level: LogLevel | None,
+) -> dict[str, dict[str, object]]:
+    """The settings that the command line gives, by group."""
+    output: dict[str, object] = {}
+    given: dict[str, dict[str, object]] = {"output": output}
+    if out is not None:
+        output["replies"] = out
+    if json:
+        output["view"] = "json"
+    if log_level is not None:
+        output["log_level"] = log_level.value
+    if prosody is not None:
+        given["prosody"] = {"enabled": prosody is Prosody.ON}
+    if model is not None:
+        given["model"] = {"name": model}
+    if voice == "off":
+        given["voice"] = {"enabled": False}
+    elif voice is not None:
+        name, plus, variant = voice.partition("+")
+        if not name or (plus and not variant):
+            raise InputError(
+                f"--voice {voice}: expected an accent and maybe a speaker, as en-us or en-us+f2."
+            )
+        given["voice"] = {"enabled": True, "name": name, "variant": variant or None}
+    return given

@@ -1,0 +1,50 @@
+"""Text that is nothing but sums, to teach number facts before conversation: "Twenty three plus forty eight is
+seventy one." and the next line. Only pairs of numbers that training may use, by the skills' own division."""
+
+from __future__ import annotations
+
+import random
+
+from ..models.chat import ChatFormat
+from .skills.arithmetic import LIMIT, PAIRS, RESULT
+from .skills.numbers import number_words, sentence
+
+SHARES = {"plus": 0.37, "minus": 0.37, "times": 0.26}
+QUESTION_WEIGHT = 0.1
+"""Weight in the loss of the tokens before the result: drawn at random, they teach only how numbers look."""
+
+Line = tuple[tuple[int, ...], tuple[float, ...]]
+
+
+class DenseArithmetic:
+    """All lines as ids with the weights of their tokens, ready to be drawn from."""
+
+    def __init__(self, chat: ChatFormat) -> None:
+        words = [number_words(number) for number in range(LIMIT + 1)]
+        self._first = [chat.reply(sentence(text)) for text in words]
+        self._later = [chat.reply(f" {text}") for text in words]
+        self._named = {operation: chat.reply(f" {operation}") for operation in SHARES}
+        self._is, self._end, self._newline = chat.reply(" is"), chat.reply("."), chat.reply("\n")
+        self._lines = {
+            operation: [self._line(operation, a, b) for a, b in PAIRS[operation].pool("train")]
+            for operation in SHARES
+        }
+
+    def draw(self, rng: random.Random, length: int) -> Line:
+        """Exactly `length` tokens of lines and their weights; the last line may be cut."""
+        ids: list[int] = []
+        weights: list[float] = []
+        names, shares = tuple(SHARES), tuple(SHARES.values())
+        while len(ids) < length:
+            line = rng.choice(self._lines[rng.choices(names, shares)[0]])
+            ids += line[0]
+            weights += line[1]
+        return tuple(ids[:length]), tuple(weights[:length])
+
+    def _line(self, operation: str, a: int, b: int) -> Line:
+        """One line; its pieces join as ids because no token spans two words."""
+        question = (*self._first[a], *self._named[operation], *self._later[b], *self._is)
+        answer = (*self._later[RESULT[operation](a, b)], *self._end)
+        weights = [QUESTION_WEIGHT] * len(question) + [1.0] * len(answer)
+        weights += [QUESTION_WEIGHT] * len(self._newline)
+        return (*question, *answer, *self._newline), tuple(weights)

@@ -1,0 +1,100 @@
+"""What every training run shares: the schedule of the learning rate, saving and going on, the log."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+STATE = "checkpoint.pt"
+
+
+class Stateful(Protocol):
+    """A module or an optimizer."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], /) -> object: ...
+
+
+def schedule(step: int, steps: int, warm_up: int) -> float:
+    """Linear warm-up, then a cosine to 2 %."""
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm_up) / max(1, steps - warm_up))))
+
+
+def optimizers(
+    matrices: Sequence[nn.Parameter], others: Sequence[nn.Parameter], muon_rate: float, adam_rate: float
+) -> tuple[torch.optim.Muon, torch.optim.AdamW]:
+    """Muon for the matrices inside the blocks, AdamW for embeddings, norms, biases and all else. Each group keeps its
+    rate at the top of the schedule as `full_lr`. Muon: Jordan et al. 2024, scaled as in arXiv 2502.16982."""
+    muon = torch.optim.Muon(
+        [{"params": list(matrices), "full_lr": muon_rate}],
+        muon_rate,
+        weight_decay=0.02,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    adam = torch.optim.AdamW(
+        [{"params": list(others), "full_lr": adam_rate}], adam_rate, (0.9, 0.98), weight_decay=0.01, fused=True
+    )
+    return muon, adam
+
+
+def save(folder: Path, parts: Mapping[str, Stateful], step: int) -> None:
+    """Write all that going on needs, atomically: the state of each part by its name, and `step`."""
+    states = {name: part.state_dict() for name, part in parts.items()}
+    torch.save({**states, "step": step}, folder / "checkpoint.tmp")
+    os.replace(folder / "checkpoint.tmp", folder / STATE)
+
+
+def resume(folder: Path, parts: Mapping[str, Stateful]) -> int:
+    """Load the last checkpoint of `folder` into the parts if there is one; give its step."""
+    if not (folder / STATE).exists():
+        return 0
+    state = read_state(folder)
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    return int(state["step"])
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """The last checkpoint of a run: the states by the names of the parts, and `step`."""
+    state: dict[str, Any] = torch.load(folder / STATE, weights_only=True)
+    return state
+
+
+class Log:
+    """Means of what happened since the last line, appended to a CSV file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._sums, self._n = path, dict[str, float](), 0
+        self._latest: dict[str, float] = {}
+
+    def add(self, values: Mapping[str, Tensor | float]) -> None:
+        """Count one step's values."""
+        self._n += 1
+        for name, value in values.items():
+            number = value.item() if isinstance(value, Tensor) else value
+            self._sums[name] = self._sums.get(name, 0.0) + float(number)
+
+    def note(self, values: Mapping[str, float]) -> None:
+        """Put values that are measured now and then into this and the following lines as they are."""
+        self._latest |= values
+
+    def write(self, step: int, seconds: float) -> None:
+        """Append a line and begin anew."""
+        new = not self._path.exists()
+        with self._path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(["step", "seconds", *self._sums, *self._latest])
+            means = [round(total / max(self._n, 1), 4) for total in self._sums.values()]
+            writer.writerow([step, round(seconds, 1), *means, *(round(v, 4) for v in self._latest.values())])
+        self._sums, self._n = {}, 0

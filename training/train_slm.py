@@ -1,0 +1,220 @@
+"""Trains the backbone and the projector: stage 'text' from scratch on typed dialogues and dense sums, stage
+'speech' from there on what the recognizer heard, with the frozen model of stage 'text' as the teacher.
+Resumes by itself.
+
+Matrices inside the blocks are stepped by Muon, all else by AdamW; forward and backward run in bfloat16
+autocast, the weights and the losses stay in fp32.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
+
+from ..models.chat import ChatFormat
+from ..models.errors import InputError
+from ..models.fusion import Fusion
+from .runs import Log, Stateful, read_state, resume, save, schedule
+from .skills import Dialogue, sample_dialogue
+from .slm_data import HeardDialogue, read_shards
+from .slm_evaluation import exact_turns
+from .slm_lessons import LessonBatch, Lessons
+from .slm_model import SpokenLanguageModel, backbone_config, losses
+from .slm_sequences import Renderer, TrainingSequence
+
+FILLERS = "fillers"
+
+
+@dataclass(frozen=True, slots=True)
+class SlmTraining:
+    """Settings of a run; times in steps. `tokenizer` is a folder that holds the tokenizer; stage 'speech'
+    begins with the weights of the run in `start` and reads the shards in `corpus`."""
+
+    folder: Path
+    stage: Literal["text", "speech"]
+    tokenizer: Path
+    start: Path | None = None
+    corpus: Path | None = None
+    steps: int = 1500
+    rows: int = 4096
+    """Padded rows (tokens and markers) of a batch."""
+    muon_rate: float = 1.2e-2
+    adam_rate: float = 5e-3
+    warm_up: int = 60
+    end_weight: float = 0.3
+    distil_weight: float = 1.0
+    dense_until: float = 0.4
+    """Share of the steps in which most rows are lines of sums."""
+    dense_share: float = 0.65
+    dense_share_after: float = 0.1
+    extra_sums: float = 0.35
+    """Share of the typed dialogues that are drawn until they begin with a sum."""
+    heard_share: float = 0.6
+    hidden: int = 256
+    layers: int = 6
+    feature_dim: int = 192
+    bfloat16: bool = True
+    threads: int = 2
+    report_every: int = 20
+    evaluate_every: int = 200
+    evaluation_dialogues: int = 64
+    save_every: int = 200
+    seed: int = 1
+
+
+def train_slm(settings: SlmTraining) -> None:
+    """Train, or go on, in `settings.folder`; writes `checkpoint.pt` and `log.csv` there."""
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(settings.tokenizer)
+    chat = ChatFormat(tokenizer, {})
+    renderer = Renderer(tokenizer, chat, Fusion(marker_id=chat.marker_id))
+    pad = int(tokenizer.pad_token_id)
+    model = SpokenLanguageModel(
+        backbone_config(len(tokenizer), settings.hidden, settings.layers, pad), settings.feature_dim
+    )
+    teacher = _start(model, settings)
+    muon, adam = optimizers(model, settings)
+    parts: dict[str, Stateful] = {"model": model, "muon": muon, "adam": adam}
+    step = resume(settings.folder, parts)
+    heard = read_shards(settings.corpus, "train") if settings.corpus is not None else []
+    lessons = Lessons(
+        renderer,
+        settings.seed + step,
+        settings.rows,
+        pad,
+        heard,
+        settings.heard_share,
+        extra_sums=settings.extra_sums,
+    )
+    examination = Examination(renderer, settings)
+    log, began = Log(settings.folder / "log.csv"), time.monotonic()
+    log.note(dict.fromkeys(examination.names, float("nan")))
+    while step < settings.steps:
+        dense_for = settings.dense_until * settings.steps if settings.stage == "text" else 0
+        lesson = lessons.batch(settings.dense_share if step < dense_for else settings.dense_share_after)
+        rate = schedule(step, settings.steps, settings.warm_up)
+        values = train_step(model, teacher, lesson, (muon, adam), rate, chat.turn_end_id, settings)
+        step += 1
+        log.add(values)
+        if step % settings.evaluate_every == 0 or step == settings.steps:
+            log.note(examination.hold(model))
+        if step % settings.report_every == 0 or step == settings.steps:
+            log.write(step, time.monotonic() - began)
+        if step % settings.save_every == 0 or step == settings.steps:
+            save(settings.folder, parts, step)
+
+
+def train_step(
+    model: SpokenLanguageModel,
+    teacher: SpokenLanguageModel | None,
+    lesson: LessonBatch,
+    steppers: tuple[torch.optim.Optimizer, ...],
+    rate: float,
+    turn_end: int,
+    settings: SlmTraining,
+) -> dict[str, Tensor]:
+    """One step at `rate` of the full learning rates; gives the losses."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+        teacher_logits = None
+        if teacher is not None and lesson.teacher is not None:
+            with torch.no_grad():
+                read = lesson.teacher
+                teacher_logits = teacher.logits(teacher.states(read), read.replies[read.distilled])
+        values = losses(model, lesson.batch, turn_end, teacher_logits)
+        total = (
+            values["text"] + settings.end_weight * values["end"] + settings.distil_weight * values["distil"]
+        )
+    for stepper in steppers:
+        for group in stepper.param_groups:
+            group["lr"] = group["full_lr"] * rate
+        stepper.zero_grad(set_to_none=True)
+    total.backward()
+    values["norm"] = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for stepper in steppers:
+        stepper.step()
+    return values
+
+
+def optimizers(
+    model: SpokenLanguageModel, settings: SlmTraining
+) -> tuple[torch.optim.Muon, torch.optim.AdamW]:
+    """Muon for the matrices of the blocks, AdamW for embedding, norms, biases and projector."""
+    matrices = [parameter for parameter in model.backbone.model.layers.parameters() if parameter.ndim == 2]
+    known = {id(parameter) for parameter in matrices}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in known]
+    muon = torch.optim.Muon(
+        [{"params": matrices, "full_lr": settings.muon_rate}],
+        settings.muon_rate,
+        weight_decay=0.02,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    adam = torch.optim.AdamW(
+        [{"params": others, "full_lr": settings.adam_rate}],
+        settings.adam_rate,
+        (0.9, 0.98),
+        weight_decay=0.01,
+        fused=True,
+    )
+    return muon, adam
+
+
+class Examination:
+    """Held-out dialogues, typed and (where the corpus has them) spoken, and the share of turns answered
+    exactly.
+
+    Turns that need a tone are asked in speech only.
+    """
+
+    def __init__(self, renderer: Renderer, settings: SlmTraining) -> None:
+        rng, n = random.Random(97), settings.evaluation_dialogues
+        self._end = renderer.chat.turn_end_id
+        dialogues = [sample_dialogue(rng, FILLERS) for _ in range(n)]
+        self._sets: dict[str, list[tuple[Dialogue, TrainingSequence]]] = {
+            "typed": [(dialogue, renderer.render(dialogue)) for dialogue in dialogues]
+        }
+        if settings.corpus is not None:
+            heard: list[HeardDialogue] = read_shards(settings.corpus, FILLERS)[:n]
+            self._sets["spoken"] = [
+                (item.dialogue, renderer.render(item.dialogue, item.said)) for item in heard
+            ]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns that `hold` fills."""
+        return tuple(f"{name}{kind}" for name in self._sets for kind in ("", "_sums"))
+
+    def hold(self, model: SpokenLanguageModel) -> dict[str, float]:
+        """Shares of turns answered exactly: all of them, and the sums alone."""
+        model.eval()
+        shares = {}
+        for name, items in self._sets.items():
+            right = exact_turns(model, items, self._end)
+            turns = {(number, turn): items[number][0].turns[turn] for number, turn in right}
+            asked = {key for key, turn in turns.items() if name == "spoken" or turn.tone is None}
+            sums = {key for key in asked if turns[key].skill == "arithmetic"}
+            shares[name] = sum(right[key] for key in asked) / max(len(asked), 1)
+            shares[f"{name}_sums"] = sum(right[key] for key in sums) / max(len(sums), 1)
+        model.train()
+        return shares
+
+
+def _start(model: SpokenLanguageModel, settings: SlmTraining) -> SpokenLanguageModel | None:
+    """In stage 'speech', load what stage 'text' has learned and give a frozen copy of it as the teacher."""
+    if settings.stage == "text":
+        return None
+    if settings.start is None or settings.corpus is None:
+        raise InputError(
+            "stage 'speech' needs the run of stage 'text' (start) and recognized shards (corpus)"
+        )
+    model.load_state_dict(read_state(settings.start)["model"])
+    return copy.deepcopy(model).eval().requires_grad_(False)
