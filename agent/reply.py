@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import Any
 
 from ..engine import Append, Context, Decode, Engine, Entry, Sampling, Truncate
@@ -26,7 +27,10 @@ MAX_TOOL_CALLS = 4
 
 
 class Reply:
-    """Runs as a task of its own; what it has to say goes through `say(event name, fields)`."""
+    """Runs as a task of its own; what it has to say goes through `say(event name, fields)`.
+
+    `seconds` is compute by stage, begun with that of the listening; `first_ms` the time to the first text and sound.
+    """
 
     def __init__(
         self,
@@ -38,9 +42,10 @@ class Reply:
         say: Callable[..., None],
         max_tokens: int,
         sampling: Sampling,
+        listening: dict[str, float],
     ) -> None:
         self._engine, self._context, self._chat, self._toolbox = engine, context, chat, toolbox
-        self._synthesizer, self._say = synthesizer, say
+        self._synthesizer = synthesizer
         self._max_tokens, self._sampling = max_tokens, sampling
         self._clauses: asyncio.Queue[str | None] = asyncio.Queue()
         self._splitter = ClauseSplitter()
@@ -50,7 +55,15 @@ class Reply:
         self.ledger = PlaybackLedger(synthesizer.sample_rate if synthesizer else 16_000)
         self.generated = False
         self.synthesized = synthesizer is None
-        self.seconds: dict[str, float] = {"prefill": 0.0, "decode": 0.0}
+        self.say = say
+        self.seconds: dict[str, float] = {**listening, "prefill": 0.0, "decode": 0.0}
+        self._began = perf_counter()
+        self.first_ms: dict[str, float] = {}
+
+    def _say(self, name: str, **values: object) -> None:
+        if name in ("ReplyDelta", "Audio"):
+            self.first_ms.setdefault(name, (perf_counter() - self._began) * 1000)
+        self.say(name, **values)
 
     async def run(self) -> None:
         """Generate and speak to the end. Cancelling it is how a reply is cut off; then call `cut_off`."""

@@ -12,7 +12,7 @@ import torch
 
 from ..engine import Engine, Sampling
 from ..models.checkpoint import load_checkpoint
-from ..models.errors import InputError, TextProError
+from ..models.errors import InputError
 from ..streaming.espeak import EspeakProcess, EspeakSynthesizer
 from ..streaming.espeak_worker import EspeakVoice
 from .session import Playback, Session, SessionSettings
@@ -56,14 +56,13 @@ class Runtime:
     async def __aenter__(self) -> Self:
         if self._threads is not None:
             torch.set_num_threads(self._threads)
-        starting = asyncio.create_task(self._process.start()) if self._process else None
         self.checkpoint = await asyncio.to_thread(load_checkpoint, self._folder)
         length = min(self._context_length, self.checkpoint.backbone.max_positions)
         self.engine = Engine(self.checkpoint.backbone, self.checkpoint.speech, slots=self._slots, slot_len=length)
-        if starting is not None:
+        if self._process is not None:
             try:
-                await starting
-            except TextProError:
+                await self._process.start()
+            except BaseException:
                 await self.engine.aclose()
                 raise
         return self

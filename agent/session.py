@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, Self
 
 import numpy as np
@@ -44,8 +45,8 @@ class SessionSettings:
     instructions: str | None = None
     prosody: bool = True
     playback: Playback = "assumed"
-    turns: TurnSettings = TurnSettings()
-    sampling: Sampling = Sampling()
+    turns: TurnSettings = field(default_factory=TurnSettings)
+    sampling: Sampling = field(default_factory=Sampling)
     max_reply_tokens: int = 160
 
 
@@ -86,9 +87,8 @@ class Session:
         self._turn_id = self._revision = 0
         self._p_end = 0.0
         self._now_ms = 0
-        self._decided_at = 0.0
-        self._first: dict[str, float] = {}
         self._onset = 0
+        self._realtime_factor: float | None = None
 
     async def __aenter__(self) -> Self:
         self._context: Context = self._engine.open_context()
@@ -175,8 +175,6 @@ class Session:
         kind = getattr(events, name)
         stamp = {"t_ms": self._now_ms, "turn_id": self._turn_id, "revision": self._revision}
         self._outbox.put_nowait(kind(**{**stamp, **values}))
-        if name in ("ReplyDelta", "Audio"):
-            self._first.setdefault(name, (asyncio.get_running_loop().time() - self._decided_at) * 1000)
 
     async def _work(self) -> None:
         while True:
@@ -239,7 +237,6 @@ class Session:
         match decision:
             case Decision.START:
                 self._turn_id, self._revision = self._turn_id + 1, 0
-                self._first = {}
                 self._listener.open(self._onset)
                 self._say("TurnStart", start_ms=self._listener.start_samples // SAMPLES_PER_MS)
             case Decision.SOFT_END:
@@ -280,30 +277,31 @@ class Session:
         self._say("TurnEnd", text=text, p_end=self._p_end)
         self._interleaver.close()
         self._listener.close()
-        self._start_reply()
+        self._start_reply(self._listener.stages, self._listener.realtime_factor)
 
     async def _typed(self, text: str) -> None:
         ids = self._checkpoint.chat.words(text)
         await self._interrupt()
-        self._turn_id, self._revision, self._first = self._turn_id + 1, 0, {}
+        self._turn_id, self._revision = self._turn_id + 1, 0
         await self._interleaver.open()
         synced = await self._interleaver.complete(ids, None)
         self._say("TurnEnd", text=self._checkpoint.chat.text(ids).strip(), p_end=synced.p_end or 0.0)
         self._interleaver.close()
-        self._start_reply()
+        self._start_reply({}, None)
 
-    def _start_reply(self) -> None:
-        self._decided_at = asyncio.get_running_loop().time()
+    def _start_reply(self, listening: dict[str, float], realtime_factor: float | None) -> None:
         reply = Reply(
             self._engine,
             self._context,
             self._checkpoint.chat,
             self._toolbox,
             self._synthesizer,
-            self._say,
+            partial(self._say, turn_id=self._turn_id, revision=self._revision),
             self._settings.max_reply_tokens,
             self._settings.sampling,
+            listening,
         )
+        self._realtime_factor = realtime_factor
         self._reply = reply
         self._reply_task = asyncio.create_task(self._run_reply(reply))
 
@@ -324,7 +322,7 @@ class Session:
         if reply is None or not (reply.generated and reply.synthesized and reply.ledger.is_played):
             return
         self._reply = None
-        self._say("ReplyDone", text=reply.text, heard_text=reply.text, interrupted=False)
+        reply.say("ReplyDone", text=reply.text, heard_text=reply.text, interrupted=False)
         self._measure(reply)
 
     async def _interrupt(self) -> None:
@@ -340,8 +338,8 @@ class Session:
         self._reply = None
         heard = reply.ledger.heard_text() if self._synthesizer else reply.text
         await reply.cut_off(heard)
-        self._say("Interrupt", heard_text=heard)
-        self._say("ReplyDone", text=reply.text, heard_text=heard, interrupted=True)
+        reply.say("Interrupt", heard_text=heard)
+        reply.say("ReplyDone", text=reply.text, heard_text=heard, interrupted=True)
         self._measure(reply)
 
     def _tell(self, report: list[tuple[str, dict[str, object]]]) -> None:
@@ -349,11 +347,10 @@ class Session:
             self._say(name, **values)
 
     def _measure(self, reply: Reply) -> None:
-        stages = {name: seconds * 1000 for name, seconds in {**self._listener.stages, **reply.seconds}.items()}
-        self._say(
+        reply.say(
             "Metrics",
-            stages_ms={name: round(value, 2) for name, value in stages.items()},
-            first_text_ms=self._first.get("ReplyDelta"),
-            first_audio_ms=self._first.get("Audio"),
-            realtime_factor=self._listener.realtime_factor,
+            stages_ms={name: round(seconds * 1000, 2) for name, seconds in reply.seconds.items()},
+            first_text_ms=reply.first_ms.get("ReplyDelta"),
+            first_audio_ms=reply.first_ms.get("Audio"),
+            realtime_factor=self._realtime_factor,
         )

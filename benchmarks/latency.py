@@ -64,7 +64,7 @@ Pairs = list[tuple[Question, Streamed, Sequential]]
 def report(pairs: Pairs, asked: int, cost: Cost, fast: bool) -> None:
     """The tables and what they compare, to stdout."""
     console = Console(highlight=False)
-    console.print(f"{machine()}\n{asked} questions at {'full speed' if fast else 'real-time pace'}")
+    console.print(f"{machine()}\nquestions: {asked}, at {'full speed' if fast else 'real-time pace'}")
     if len(pairs) < asked:
         console.print(f"{asked - len(pairs)} of {asked} questions gave no spoken reply and are left out.")
     if not pairs:
@@ -88,12 +88,8 @@ def report(pairs: Pairs, asked: int, cost: Cost, fast: bool) -> None:
     promised = _table("figure", "measured", "promised")
     promised.add_row("real-time factor of a stream, all stages", f"{factor:.3f}", f"<= {PROMISED_FACTOR}")
     promised.add_row("CPU seconds for a second of audio, voice included", f"{cost.cpu_factor:.3f}", "")
-    promised.add_row(
-        "first reply sample after the decision, p95", f"{after:.0f} ms", f"<= {PROMISED_AFTER_MS:.0f} ms"
-    )
-    promised.add_row(
-        "resident memory, voice included", f"{cost.resident_mb:.0f} MB", f"<= {PROMISED_GB * 1000:.0f} MB"
-    )
+    promised.add_row("first reply sample after the decision, p95", f"{after:.0f} ms", f"<= {PROMISED_AFTER_MS:.0f} ms")
+    promised.add_row("resident memory, voice included", f"{cost.resident_mb:.0f} MB", f"<= {PROMISED_GB * 1000:.0f} MB")
     console.print(promised)
     same = sum(one.reply == other.reply for one, other in zip(live, plain, strict=True))
     console.print(explanation(fast, same, len(pairs)))
@@ -101,11 +97,7 @@ def report(pairs: Pairs, asked: int, cost: Cost, fast: bool) -> None:
 
 def explanation(fast: bool, same: int, count: int) -> str:
     """What the figures compare, and what they leave out."""
-    pace = (
-        "At full speed the time to the decision is counted on the audio clock, without compute. "
-        if fast
-        else ""
-    )
+    pace = "At full speed the time to the decision is counted on the audio clock, without compute. " if fast else ""
     return (
         "Streaming recognizes and reads the turn while it is spoken, and speaks the reply clause by clause. "
         "Sequential takes the recorded turn, encodes and decodes it with plain transformers, calls generate "
@@ -160,9 +152,7 @@ def machine() -> str:
     """Processor, cores and libraries."""
     name = platform.processor() or platform.machine()
     if (info := Path("/proc/cpuinfo")).is_file():
-        models = [
-            line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line
-        ]
+        models = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
         name = models[0] if models else name
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return (
@@ -185,9 +175,7 @@ def main() -> int:
     parser.add_argument("--model", default="tiny", help="tiny, or a checkpoint folder")
     parser.add_argument("--questions", type=int, default=len(QUESTIONS))
     parser.add_argument("--threads", type=int, help="CPU threads of torch; without it torch's own choice")
-    parser.add_argument(
-        "--fast", action="store_true", help="as fast as the machine works instead of real-time pace"
-    )
+    parser.add_argument("--fast", action="store_true", help="as fast as the machine works instead of real-time pace")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write one line for each question")
     chosen = parser.parse_args()
     folder, questions = model_folder(chosen.model), ask(chosen.questions)

@@ -83,7 +83,7 @@ async def ask_by_text(runtime: Runtime, dialogues: Sequence[TestDialogue], done:
     for dialogue in dialogues:
         async with Partner(runtime) as partner:
             for turn, counts in zip(dialogue.turns, dialogue.counts, strict=True):
-                answer = await partner.type(turn.user, turn.heard)
+                answer = await partner.write(turn.user, turn.heard)
                 scored.append(Scored(dialogue.number, turn, answer, score(turn, answer), counts))
         done(dialogue.scored)
     return scored
@@ -130,12 +130,7 @@ def summarize(name: str, text: Sequence[Scored], speech: Sequence[Scored], seed:
         Counter(one.outcome for one in speech if one.counts),
         _by_skill(text),
         _by_skill(speech),
-        tuple(
-            (way, one)
-            for way, asked in (("text", text), ("speech", speech))
-            for one in asked
-            if _is_wrong(one)
-        ),
+        tuple((way, one) for way, asked in (("text", text), ("speech", speech)) for one in asked if _is_wrong(one)),
     )
 
 

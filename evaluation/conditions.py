@@ -130,9 +130,7 @@ class Speakers:
     def _voices_at_once(self, n: int, rng: np.random.Generator) -> FloatArray:
         if not self._babble:
             speech = Speech(self._seed)
-            self._babble = [
-                np.concatenate([speech.say().samples for _ in range(4)]) for _ in range(BABBLE_VOICES)
-            ]
+            self._babble = [np.concatenate([speech.say().samples for _ in range(4)]) for _ in range(BABBLE_VOICES)]
         mix = np.zeros(n, np.float32)
         for voice in self._babble:
             mix += np.resize(np.roll(voice, int(rng.integers(len(voice)))), n)

@@ -27,9 +27,7 @@ def flite_voices() -> tuple[str, ...]:
     """Those of `FLITE_VOICES` that this machine can speak with; none without the program."""
     if shutil.which(PROGRAM) is None:
         return ()
-    listed = subprocess.run(
-        [PROGRAM, "-lv"], capture_output=True, text=True, timeout=_TIME_LIMIT_S, check=False
-    )
+    listed = subprocess.run([PROGRAM, "-lv"], capture_output=True, text=True, timeout=_TIME_LIMIT_S, check=False)
     return tuple(voice for voice in FLITE_VOICES if voice in listed.stdout.split())
 
 

@@ -83,7 +83,7 @@ class Partner:
         """The conversation as the backbone reads it."""
         return self._session.entries
 
-    async def type(self, text: str, heard: str | None = None) -> Answer:
+    async def write(self, text: str, heard: str | None = None) -> Answer:
         """Send a typed turn. The reply is cut off behind as many words as `heard` has; None: heard to its
         end."""
         try:
@@ -94,7 +94,7 @@ class Partner:
         return self._answer()
 
     async def speak(self, samples: NDArray[np.float32], heard: str | None = None) -> Answer:
-        """Say an utterance, float32 [n] at 16 kHz; `heard` as in `type`."""
+        """Say an utterance, float32 [n] at 16 kHz; `heard` as in `write`."""
         try:
             await self._send(samples)
             if not await self._wait_for_end():

@@ -100,17 +100,10 @@ async def measure_recognition(
 ) -> tuple[ConditionResult, ...]:
     """Every condition on the same sentences; the first `streamed` of them also through a session."""
     offline = OfflineRecognizer(runtime.checkpoint)
-    return tuple(
-        [
-            await _measure(runtime, offline, one, sentences, streamed, speakers, seed, done)
-            for one in CONDITIONS
-        ]
-    )
+    return tuple([await _measure(runtime, offline, one, sentences, streamed, speakers, seed, done) for one in CONDITIONS])
 
 
-async def measure_tones(
-    runtime: Runtime, sentences: Sequence[Turn], speakers: Speakers, seed: int, done: Done
-) -> ToneResult:
+async def measure_tones(runtime: Runtime, sentences: Sequence[Turn], speakers: Speakers, seed: int, done: Done) -> ToneResult:
     """Sentences said in all tones by held-out voice variants, recognized offline."""
     offline = OfflineRecognizer(runtime.checkpoint)
     found: list[tuple[str, NDArray[np.float32] | None]] = []

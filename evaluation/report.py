@@ -94,16 +94,11 @@ class Report:
             f"the likeliest tone, however unsure, is right {percent(self.tones.best_guess)}"
         )
         yield self._aims()
-        yield (
-            f"{self.model}, size {self.size}, seed {self.seed}, {self.seconds:.0f} s. "
-            "In brackets: bootstrap 95 % intervals."
-        )
+        yield (f"{self.model}, size {self.size}, seed {self.seed}, {self.seconds:.0f} s. In brackets: bootstrap 95 % intervals.")
 
     def _answers(self) -> Table:
         wrong = [kind for kind in Outcome if kind is not Outcome.RIGHT]
-        table = _table(
-            "Answers", "set", "typed", "spoken", "gap", *(f"spoken: {kind.value}" for kind in wrong)
-        )
+        table = _table("Answers", "set", "typed", "spoken", "gap", *(f"spoken: {kind.value}" for kind in wrong))
         for one in self.sets:
             counts = (str(one.speech_outcomes[kind]) for kind in wrong)
             table.add_row(one.name, percent(one.text), percent(one.speech), points(one.gap), *counts)
@@ -114,9 +109,7 @@ class Report:
         for one in self.sets:
             for way, found in (("typed", one.text_skills), ("spoken", one.speech_skills)):
                 counts = [found.get(skill) for skill in skills]
-                table.add_row(
-                    one.name, way, *("" if pair is None else f"{pair[0]}/{pair[1]}" for pair in counts)
-                )
+                table.add_row(one.name, way, *("" if pair is None else f"{pair[0]}/{pair[1]}" for pair in counts))
         return table
 
     def _skill_names(self) -> list[str]:

@@ -139,16 +139,18 @@ class ChatFormat:
     def _reserved(self, token: str) -> Ids:
         """One id where the tokenizer reserves the token, else its spelling."""
         index = self._tokenizer.convert_tokens_to_ids(token)
-        return self._plain(token) if index in (None, self._tokenizer.unk_token_id) else (int(index),)
+        if not isinstance(index, int) or index == self._tokenizer.unk_token_id:
+            return self._plain(token)
+        return (index,)
 
     def _id(self, token: str) -> int:
         index = self._tokenizer.convert_tokens_to_ids(token)
-        if index is None or index == self._tokenizer.unk_token_id:
+        if not isinstance(index, int) or index == self._tokenizer.unk_token_id:
             raise CheckpointError(
                 f"the tokenizer does not know {token}: expected a token of its own for it; use the "
                 "checkpoint's tokenizer, or name another token in textpro_config.json"
             )
-        return int(index)
+        return index
 
 
 def _find(ids: Ids, part: Ids, start: int = 0) -> int | None:

@@ -146,7 +146,7 @@ def _load_backbone(folder: Path) -> PreTrainedModel:
             f"{folder} holds no safetensors: expected {WEIGHTS}; convert other formats, they may run code"
         )
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=torch.float32,
             local_files_only=True,
@@ -159,10 +159,11 @@ def _load_backbone(folder: Path) -> PreTrainedModel:
         raise CheckpointError(
             f"{folder} is no causal language model that transformers knows: {error}"
         ) from error
+    model: PreTrainedModel
+    model, report = loaded
     wrong = [str(entry) for entry in report["mismatched_keys"]]
     _refuse(folder, set(report["missing_keys"]), set(report["unexpected_keys"]), wrong)
-    loaded: PreTrainedModel = model
-    return loaded
+    return model
 
 
 def _load_projector(file: Path, hidden: int, features: int) -> ProjectorWeights:

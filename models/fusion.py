@@ -21,6 +21,7 @@ from .tokens import MARKER, RESERVED
 Mode = Literal["interleaving", "global", "none"]
 Grouping = Literal["fixed", "array_split"]
 FloatArray = NDArray[np.float32]
+Vectors = FloatArray | NDArray[np.float16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Row:
     vector: FloatArray | None = None
 
 
-def user_rows(tokens: Sequence[int], vectors: FloatArray | None, fusion: Fusion) -> list[Row]:
+def user_rows(tokens: Sequence[int], vectors: Vectors | None, fusion: Fusion) -> list[Row]:
     """Rows for `tokens` and their prosody `vectors` [n_vectors, feature_dim]; None (typed text) means no
     markers.
 
@@ -86,7 +87,7 @@ def user_rows(tokens: Sequence[int], vectors: FloatArray | None, fusion: Fusion)
     return rows
 
 
-def _grouped(vectors: FloatArray, n_tokens: int, n_groups: int, fusion: Fusion) -> list[FloatArray]:
+def _grouped(vectors: Vectors, n_tokens: int, n_groups: int, fusion: Fusion) -> Sequence[Vectors]:
     if fusion.mode == "interleaving" and fusion.grouping == "fixed":
         if len(vectors) != n_tokens:
             raise InputError(
@@ -98,4 +99,4 @@ def _grouped(vectors: FloatArray, n_tokens: int, n_groups: int, fusion: Fusion) 
         raise InputError(
             f"{len(vectors)} prosody vectors for {n_groups} groups of tokens: expected one for each or more"
         )
-    return np.array_split(vectors, n_groups)
+    return list(np.array_split(vectors, n_groups))

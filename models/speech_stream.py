@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from .alignment import spikes
 from .errors import CapacityError, EngineError
@@ -128,11 +129,11 @@ class StreamingWhisperPro:
         """The state of a new turn."""
         return SpeechStream(self.config)
 
-    def run(self, items: Sequence[SpeechWork]) -> list[object]:
+    def run(self, items: Sequence[Any]) -> list[object]:
         """One result for each item, an exception where it failed. Items of one call belong to different streams."""
         return [self._run(item) for item in items]
 
-    def _run(self, item: SpeechWork) -> object:
+    def _run(self, item: object) -> object:
         try:
             match item:
                 case Encode():
@@ -169,7 +170,8 @@ class StreamingWhisperPro:
 
     def _encode_frames(self, stream: SpeechStream, end: int) -> None:
         """Encode frames `stream.frames` to `end`, all of one block, on top of the cached ones."""
-        start, whisper = stream.frames, self.model.whisper
+        start = stream.frames
+        whisper: Any = self.model.whisper  # its layers are declared as plain modules
         hidden = self._stem(stream.mel, start, end) + whisper.encoder.embed_positions.weight[start:end]
         for index, layer in enumerate(whisper.encoder.layers):
             normed = layer.self_attn_layer_norm(hidden)
@@ -188,7 +190,7 @@ class StreamingWhisperPro:
         """Frames start..end of `WhisperPro.stem`, [frames, dim], from the mel they depend on."""
         if start == 0:
             return self.model.stem(mel[None, :, : 2 * end])[0]
-        encoder = self.model.whisper.encoder
+        encoder: Any = self.model.whisper.encoder
         piece = mel[None, :, 2 * start - 3 : 2 * end]
         hidden = F.gelu(F.conv1d(piece, encoder.conv1.weight, encoder.conv1.bias))
         return F.gelu(F.conv1d(hidden, encoder.conv2.weight, encoder.conv2.bias, stride=2))[0].T
@@ -248,7 +250,8 @@ class StreamingWhisperPro:
         self_values: Tensor,
     ) -> Tensor:
         """States [n_tokens, dim] after as many layers as `self_keys` has, caching keys and values from `start` on."""
-        decoder, n, end = self.model.whisper.decoder, len(tokens), start + len(tokens)
+        n, end = len(tokens), start + len(tokens)
+        decoder: Any = self.model.whisper.decoder  # its layers are declared as plain modules
         if end > self_keys.shape[2]:
             raise CapacityError(f"{end} decoder positions do not fit into {self_keys.shape[2]}: cut the turn before")
         hidden = decoder.embed_tokens(torch.tensor(tokens)) + decoder.embed_positions.weight[start:end]
@@ -269,13 +272,13 @@ class StreamingWhisperPro:
         return hidden
 
 
-def _keys_values(attention: nn.Module, states: Tensor) -> tuple[Tensor, Tensor]:
+def _keys_values(attention: Any, states: Tensor) -> tuple[Tensor, Tensor]:
     """Keys and values [heads, n, head_dim] of states [n, dim]."""
     shape = (states.shape[0], attention.num_heads, attention.head_dim)
     return attention.k_proj(states).view(shape).transpose(0, 1), attention.v_proj(states).view(shape).transpose(0, 1)
 
 
-def _attend(attention: nn.Module, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+def _attend(attention: Any, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
     """Whisper's attention of queries [n, dim] over keys and values [heads, m, head_dim]; mask [n, m] is True where seen."""
     n = queries.shape[0]
     query = (attention.q_proj(queries) * attention.scaling).view(n, attention.num_heads, attention.head_dim)

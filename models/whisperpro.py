@@ -78,7 +78,6 @@ class WhisperProConfig:
             suppress_tokens=None,
             begin_suppress_tokens=None,
             dropout=0.0,
-            attn_implementation="sdpa",
         )
 
 

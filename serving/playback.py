@@ -52,9 +52,7 @@ class ReplyPlayer:
         if self.is_other_reply(audio):
             self._begin(audio)
         if audio.sample_rate != self._rate:
-            raise AudioError(
-                f"a reply's audio changed from {self._rate} to {audio.sample_rate} Hz; expected one rate."
-            )
+            raise AudioError(f"a reply's audio changed from {self._rate} to {audio.sample_rate} Hz; expected one rate.")
         if len(audio.pcm):
             self._waiting.append(audio.pcm)
             self._waiting_samples += len(audio.pcm)
@@ -115,9 +113,7 @@ class ReplyFiles:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(
-                f"{folder}: no reply can be written there ({error.strerror}); give a folder or a .wav."
-            ) from None
+            raise InputError(f"{folder}: no reply can be written there ({error.strerror}); give a folder or a .wav.") from None
 
     @property
     def _is_file(self) -> bool:

@@ -82,9 +82,7 @@ def render_finished(exchange: Exchange) -> RenderableType:
 
 def render_svg(state: ViewState, path: Path, width: int = 100) -> None:
     """Write the view as a picture, `width` cells wide."""
-    console = Console(
-        record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor"
-    )
+    console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(render(state, width))
     console.save_svg(str(path), title="textpro-agent", unique_id="terminal")
 
@@ -103,12 +101,10 @@ def tone_text(prosody: Prosody) -> str:
 
 
 def times_text(metrics: Metrics) -> str:
-    """What a turn cost, by stage, and how soon the reply came."""
-    names = [*(name for name in _STAGES if name in metrics.stages_ms)]
-    names += [name for name in metrics.stages_ms if name not in _STAGES]
-    parts = [
-        f"{_STAGES.get(name, name.replace('_', ' '))} {metrics.stages_ms[name]:.0f} ms" for name in names
-    ]
+    """What a turn cost, by stage that took part, and how soon the reply came."""
+    stages = {name: ms for name, ms in metrics.stages_ms.items() if ms > 0}
+    ordered = [*(name for name in _STAGES if name in stages), *(name for name in stages if name not in _STAGES)]
+    parts = [f"{_STAGES.get(name, name.replace('_', ' '))} {stages[name]:.0f} ms" for name in ordered]
     if metrics.first_text_ms is not None:
         parts.append(f"first token {metrics.first_text_ms:.0f} ms")
     if metrics.first_audio_ms is not None:
@@ -143,9 +139,7 @@ class LiveTerminal:
         self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._live.stop()
 
     def show(self, event: Event) -> None:
@@ -172,9 +166,7 @@ class PlainLines:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         return None
 
     def show(self, event: Event) -> None:
@@ -275,13 +267,19 @@ def _tool_rows(tools: tuple[ToolUse, ...]) -> list[tuple[str, Text]]:
 
 
 def _reply(exchange: Exchange) -> Text:
+    reply = _flat(exchange.reply)
     if exchange.heard is None:
-        return Text(exchange.reply)
-    text = Text(exchange.heard)
-    if exchange.reply.startswith(exchange.heard):
-        text.append(exchange.reply[len(exchange.heard) :], style="dim strike")
-    text.append(" [cut off]" if exchange.heard else "[cut off]", style="yellow")
+        return Text(reply)
+    heard = _flat(exchange.heard)
+    text = Text(heard)
+    if reply.startswith(heard):
+        text.append(reply[len(heard) :], style="dim strike")
+    text.append(" [cut off]" if heard else "[cut off]", style="yellow")
     return text
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _times(metrics: Metrics | None) -> Text:

@@ -39,9 +39,7 @@ class TypedTransport:
             try:
                 await asyncio.wait_for(conversation.news.wait(), self._stuck_s)
             except TimeoutError:
-                raise EngineError(
-                    f"no reply to {text!r} came within {self._stuck_s:.0f} s; try again."
-                ) from None
+                raise EngineError(f"no reply to {text!r} came within {self._stuck_s:.0f} s; try again.") from None
 
 
 def check_texts(texts: Sequence[str]) -> None:

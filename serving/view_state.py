@@ -115,9 +115,7 @@ def _resumed(exchange: Exchange) -> Exchange:
 def _exchange_after(exchange: Exchange, event: Event) -> Exchange:
     match event:
         case Update():
-            return replace(
-                exchange, committed=event.committed, tentative=event.tentative, behind=event.behind
-            )
+            return replace(exchange, committed=event.committed, tentative=event.tentative, behind=event.behind)
         case TokensCommitted():
             words = event.text.strip()
             if not words or exchange.committed.endswith(words):
@@ -128,17 +126,12 @@ def _exchange_after(exchange: Exchange, event: Event) -> Exchange:
         case EagerTurnEnd():
             return replace(exchange, committed=event.text, tentative="", p_end=event.p_end)
         case TurnEnd():
-            return replace(
-                exchange, committed=event.text, tentative="", behind=False, p_end=event.p_end, is_over=True
-            )
+            return replace(exchange, committed=event.text, tentative="", behind=False, p_end=event.p_end, is_over=True)
         case ToolCall():
-            return replace(
-                exchange, tools=(*exchange.tools, ToolUse(event.call_id, event.name, event.arguments))
-            )
+            return replace(exchange, tools=(*exchange.tools, ToolUse(event.call_id, event.name, event.arguments)))
         case ToolResult():
             tools = tuple(
-                replace(tool, result=event.result) if tool.call_id == event.call_id else tool
-                for tool in exchange.tools
+                replace(tool, result=event.result) if tool.call_id == event.call_id else tool for tool in exchange.tools
             )
             return replace(exchange, tools=tools)
         case ReplyDelta():

@@ -103,9 +103,7 @@ class WavTransport:
                     conversation.view.notice(f"no speech was found in {path}")
                     return
             if not conversation.is_idle and quiet_ms >= STUCK_MS:
-                raise EngineError(
-                    f"{path}: nothing has come of it for {STUCK_MS // 1000} s; try --log-level debug."
-                )
+                raise EngineError(f"{path}: nothing has come of it for {STUCK_MS // 1000} s; try --log-level debug.")
             await self._send(silence)
             silent_ms += FRAME_MS
             progress = conversation.events_taken > events or conversation.player.pending_ms > 0

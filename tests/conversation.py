@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+
 from requirements import require_module
 from textpro.agent.events import Event
 from textpro.agent.session import Session

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
 from textpro.models.alignment import final_token_frames, spikes, word_end_frames
 from textpro.models.checkpoint import load_checkpoint
 from textpro.models.whisperpro import WhisperPro, prosody_visible
 from textpro.streaming.mel import HOP_SAMPLES, WINDOW_SAMPLES, log_mel
-from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 
 @dataclass(frozen=True)

@@ -86,9 +86,7 @@ class ScriptedSession:
             self.say(TurnDropped, reason="no words were recognized")
             return
         self.say(TurnEnd, text=words, p_end=0.9)
-        self.say(
-            Prosody, label="sad", confidence=0.83, pitch_hz=110.0, energy_db=-20.0, words_per_minute=130.0
-        )
+        self.say(Prosody, label="sad", confidence=0.83, pitch_hz=110.0, energy_db=-20.0, words_per_minute=130.0)
         self.say(ReplyDelta, text=reply)
         pcm = np.full(REPLY_RATE * self.reply_ms // 1000, self.turn_id, np.int16)
         for piece in np.array_split(pcm, 3):
@@ -100,9 +98,7 @@ class ScriptedSession:
         if self.unplayed is not None and total_ms >= self.unplayed[0]:
             text, self.unplayed = self.unplayed[1], None
             self.say(ReplyDone, text=text, heard_text=text, interrupted=False)
-            self.say(
-                Metrics, stages_ms={"vad": 3.0}, first_text_ms=80.0, first_audio_ms=180.0, realtime_factor=0.2
-            )
+            self.say(Metrics, stages_ms={"vad": 3.0}, first_text_ms=80.0, first_audio_ms=180.0, realtime_factor=0.2)
 
     async def settled(self) -> None:
         self.settled_calls += 1

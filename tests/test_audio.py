@@ -1,5 +1,7 @@
 """PCM of any kind becomes clean float mono; sound files open at any rate or fail with one clear line."""
 
+import itertools
+
 import numpy as np
 import pytest
 import soundfile
@@ -83,7 +85,7 @@ def test_any_rate_and_channels_read_as_gapless_mono_at_16_khz(tmp_path, rate, su
     audio = read_wav(path)
     assert (audio.sample_rate, audio.channels, audio.duration_ms) == (rate, 2, 1_000)
     frames = list(audio.frames)
-    for before, after in zip(frames, frames[1:], strict=False):
+    for before, after in itertools.pairwise(frames):
         assert after.start_samples == before.end_samples
     samples = np.concatenate([frame.samples for frame in frames])
     assert frames[0].start_samples == 0 and abs(len(samples) - 16_000) <= 1

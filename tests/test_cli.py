@@ -3,6 +3,8 @@ help."""
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import json
 import os
 import pty
@@ -228,13 +230,23 @@ print(f"CPU {time.process_time() - began}")
     assert float(result.stdout.rsplit("CPU ", 1)[1]) < 0.5
 
 
-def test_importing_the_package_brings_no_model_library_and_every_public_name_exists() -> None:
-    code = (
-        "import sys, textpro; textpro.TurnEnd; print(sorted({'torch', 'transformers'} & sys.modules.keys()))"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
-    assert all(getattr(textpro, name).__name__ == name for name in textpro.__all__)
+def test_importing_the_package_brings_no_model_library() -> None:
+    code = """
+import sys, textpro
+for name in textpro.__all__:
+    if name not in ("Runtime", "Session", "VoiceAgent"):
+        assert getattr(textpro, name).__name__ == name
+assert not {"torch", "transformers"} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_public_name_has_a_home() -> None:
+    for name in textpro.__all__:
+        home = textpro.home_of(name)
+        source = importlib.util.find_spec(f"textpro.{home}").origin  # type: ignore[union-attr]
+        tree = ast.parse(Path(str(source)).read_text(encoding="utf-8"))
+        assert name in {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
     with pytest.raises(AttributeError):
         textpro.NoSuchName  # noqa: B018
 
@@ -246,7 +258,7 @@ def test_a_closed_pipe_ends_the_json_quietly(wavs: list[str]) -> None:
         assert json.loads(process.stdout.readline())["type"] == "voice_activity"
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait(10) == 141
+        assert process.wait(60) == 141
 
 
 def test_ctrl_c_restores_the_terminal_and_exits_with_130(wavs: list[str]) -> None:
@@ -257,7 +269,7 @@ def test_ctrl_c_restores_the_terminal_and_exits_with_130(wavs: list[str]) -> Non
     os.close(inside)
     written = b""
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while b"hearing you" not in written and time.monotonic() < deadline:
             written += os.read(terminal, 4096)
         process.send_signal(signal.SIGINT)
@@ -266,7 +278,7 @@ def test_ctrl_c_restores_the_terminal_and_exits_with_130(wavs: list[str]) -> Non
                 written += os.read(terminal, 4096)
             except OSError:
                 break
-        assert process.wait(10) == 130
+        assert process.wait(60) == 130
     finally:
         process.kill()
         os.close(terminal)

@@ -121,7 +121,7 @@ def test_sleeping_past_time_returns_at_once_and_cancelled_sleepers_are_forgotten
 
 def test_virtual_clock_refuses_a_foreign_loop_and_unbalanced_work():
     clock = VirtualClock()
-    with pytest.raises(InputError, match="clock.run"):
+    with pytest.raises(InputError, match=r"clock\.run"):
         asyncio.run(clock.sleep_until(10))
     with pytest.raises(InputError, match="work_started"):
         clock.work_done(1)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soxr
+
 from conversation import converse, spoken
 from textpro.agent.events import (
     Audio,
@@ -25,6 +26,7 @@ from textpro.agent.events import (
 from textpro.agent.runtime import Runtime, model_folder
 from textpro.agent.session import Session
 from textpro.models.errors import AudioError, CapacityError, InputError, TextProError
+from textpro.training.augment import colored_noise
 
 MODEL = Path(os.environ.get("TEXTPRO_TEST_MODEL") or model_folder("tiny"))
 
@@ -132,7 +134,7 @@ def test_silence_and_noise_give_no_turn(kind):
     samples = {
         "silence": lambda: np.zeros(n),
         "white": lambda: 0.1 * rng.standard_normal(n),
-        "pink": lambda: 0.05 * np.fft.irfft(np.fft.rfft(rng.standard_normal(n)) / np.maximum(np.arange(n // 2 + 1), 1) ** 0.5 * 60, n),
+        "pink": lambda: 0.05 * colored_noise(rng, n, 1.0),
         "hum": lambda: 0.1 * np.sin(2 * np.pi * 50 / 16_000 * np.arange(n)),
         "clicks": lambda: (rng.random(n) < 1e-4).astype(float),
     }[kind]()  # fmt: skip

@@ -119,9 +119,7 @@ def test_what_is_typed_ends_before_the_first_turn_that_needs_a_tone() -> None:
     for whole, part in zip(dialogues, short, strict=True):
         if part is not None:
             assert all(turn.tone is None for turn in part.turns)
-            assert [turn.user for turn in part.turns] == [
-                turn.user for turn in whole.turns[: len(part.turns)]
-            ]
+            assert [turn.user for turn in part.turns] == [turn.user for turn in whole.turns[: len(part.turns)]]
             assert part.number == whole.number
 
 
@@ -263,9 +261,7 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = small_tokenizer()
     size = len(tokenizer)
     speech = WhisperPro(
-        WhisperProConfig(
-            size, 32, encoder_layers=1, decoder_layers=2, heads=2, ffn_dim=16, max_tokens=8, prosody_layer=1
-        )
+        WhisperProConfig(size, 32, encoder_layers=1, decoder_layers=2, heads=2, ffn_dim=16, max_tokens=8, prosody_layer=1)
     )
     speech.initialize()
     backbone = Qwen2ForCausalLM(
@@ -293,8 +289,8 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_reply_that_was_cut_off_is_remembered_as_far_as_it_was_heard(small_model: Path) -> None:
     async def converse() -> tuple[str, Answer]:
         async with Runtime(small_model, speak=False) as runtime, Partner(runtime) as partner:
-            await partner.type("hello", heard="a a")
-            answer = await partner.type("again")
+            await partner.write("hello", heard="a a")
+            answer = await partner.write("again")
             tokens = [entry.token_id for entry in partner.entries]
             return runtime.checkpoint.tokenizer.decode(tokens), answer
 

@@ -1,4 +1,4 @@
-"""Ticks change nothing: for any pieces, skipped ticks, soft ends and resumes, the final pass gives what one from scratch gives."""
+"""Ticks change nothing: for any pieces, skipped ticks, soft ends and resumes, the final pass is that from scratch."""
 
 import asyncio
 
@@ -7,12 +7,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from textpro.models.speech_stream import StreamingWhisperPro
 from textpro.models.whisperpro import WhisperPro, WhisperProConfig
 from textpro.streaming.recognizer import Recognizer
 
 CONFIG = WhisperProConfig(
-    vocab_size=40, d_model=32, encoder_layers=2, decoder_layers=3, heads=4, ffn_dim=48, block_frames=4, max_frames=64, max_tokens=30
+    vocab_size=40, d_model=32, encoder_layers=2, decoder_layers=3, ffn_dim=48, block_frames=4, max_frames=64, max_tokens=30
 )  # fmt: skip
 STARTS_WORD = [index % 3 != 0 for index in range(40)]
 

@@ -168,17 +168,17 @@ def test_held_out_pairs_never_occur_in_training_sequences(renderer, tokenizer):
     lessons = Lessons(renderer, 5, 4096, 1)
     held = {operation: PAIRS[operation].held_set for operation in PAIRS}
     sequences = found = 0
-    for index in range(2000):
-        batch = lessons.batch(0.65 if index % 2 else 0.1).batch
+    while sequences < 5000:
+        batch = lessons.batch(0.65 if sequences < 2500 else 0.1).batch
         for text in tokenizer.batch_decode(batch.ids):
+            if "<|im_start|>" not in text:  # lines of sums, of which the last may have lost words
+                text = text.rpartition("\n")[0]
             for first, operation, second in SUM.findall(text):
                 pair = VALUE[first.lower()], VALUE[second.lower()]
                 assert pair not in held[operation.lower()]
                 found += 1
         sequences += len(batch.ids)
-        if sequences >= 5000:
-            break
-    assert sequences >= 5000 and found > 20_000
+    assert found > 10_000
 
 
 def test_a_line_of_sums_is_made_of_the_ids_of_its_text(renderer, tokenizer):

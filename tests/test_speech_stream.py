@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from textpro.models.errors import CapacityError
 from textpro.models.speech_stream import Encode, Extend, Prosody, StreamingWhisperPro, Verify
 from textpro.models.whisperpro import WhisperPro, WhisperProConfig, prosody_visible
@@ -28,7 +29,11 @@ def mel_of(frames: int, seed: int = 0) -> np.ndarray:
 
 
 @settings(max_examples=25, deadline=None)
-@given(frames=st.integers(1, 32), cuts=st.lists(st.integers(0, 64), max_size=6), flushes=st.lists(st.booleans(), min_size=7, max_size=7))
+@given(
+    frames=st.integers(1, 32),
+    cuts=st.lists(st.integers(0, 64), max_size=6),
+    flushes=st.lists(st.booleans(), min_size=7, max_size=7),
+)
 def test_encoding_in_any_pieces_equals_encoding_at_once(model, frames, cuts, flushes):
     mel = mel_of(frames)
     speech = StreamingWhisperPro(model)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from conversation import converse, spoken
 from oracle import Offline
 from textpro.agent.events import EagerTurnEnd, ReplyDone, TurnEnd, TurnStart

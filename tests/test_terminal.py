@@ -39,7 +39,7 @@ def sounds(label: str = "sad", confidence: float = 0.83) -> Prosody:
 
 
 COSTS = Metrics(
-    t_ms=2400, turn_id=1, stages_ms={"decode": 61.0, "vad": 3.2, "encode": 41.0, "new_stage": 2.0},
+    t_ms=2400, turn_id=1, stages_ms={"decode": 61.0, "verify": 0.0, "vad": 3.2, "encode": 41.0, "new_stage": 2.0},
     first_text_ms=84.0, first_audio_ms=190.0, realtime_factor=0.18,
 )  # fmt: skip
 
@@ -53,10 +53,8 @@ TURN: list[Event] = [
     ToolCall(t_ms=1900, turn_id=1, call_id="c1", name="set_light", arguments={"room": "hall", "state": "on"}),
     ToolResult(t_ms=1900, turn_id=1, call_id="c1", name="set_light", result={"ok": True}),
     ReplyDelta(t_ms=1950, turn_id=1, text="Oh no, "),
-    ReplyDelta(t_ms=1980, turn_id=1, text="I am sorry."),
-    ReplyDone(
-        t_ms=2400, turn_id=1, text="Oh no, I am sorry.", heard_text="Oh no, I am sorry.", interrupted=False
-    ),
+    ReplyDelta(t_ms=1980, turn_id=1, text="I am\nsorry."),
+    ReplyDone(t_ms=2400, turn_id=1, text="Oh no, I am sorry.", heard_text="Oh no, I am sorry.", interrupted=False),
     COSTS,
 ]
 
@@ -206,8 +204,7 @@ def test_plain_lines_are_whole_lines_without_control_characters() -> None:
         "tone: sounds like sad 0.83 · pitch 112 Hz · energy -23 dB · 128 words/min",
         "tool: set_light(room=hall, state=on) -> ok=True",
         "agent: Oh no, I am sorry.",
-        "times: VAD 3 ms · encode 41 ms · reply 61 ms · new stage 2 ms · first token 84 ms · "
-        "first audio 190 ms · RTF 0.18",
+        "times: VAD 3 ms · encode 41 ms · reply 61 ms · new stage 2 ms · first token 84 ms · first audio 190 ms · RTF 0.18",
         "reply written to out/reply.wav",
     ]
 

@@ -30,9 +30,7 @@ from textpro.serving.wav import (
 )
 
 
-def write_tone(
-    path: Path, seconds: float = 0.5, rate: int = 16_000, channels: int = 1, level: float = 0.3
-) -> Path:
+def write_tone(path: Path, seconds: float = 0.5, rate: int = 16_000, channels: int = 1, level: float = 0.3) -> Path:
     tone = level * np.sin(2 * np.pi * 220 * np.arange(int(seconds * rate)) / rate)
     soundfile.write(path, np.repeat(tone[:, None], channels, axis=1), rate)
     return path

@@ -72,10 +72,15 @@ _HOMES = {
 """The module of each public name that is no event."""
 
 
+def home_of(name: str) -> str:
+    """The module inside the package that defines a public name."""
+    return _HOMES.get(name, "agent.events")
+
+
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOMES.get(name, 'agent.events')}", __name__), name)
+    value = getattr(importlib.import_module(f".{home_of(name)}", __name__), name)
     globals()[name] = value
     return value
 

@@ -51,12 +51,7 @@ class AgentGroup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Repeat the option before each file, then parse as usual."""
-        flags = {
-            name
-            for option in self.get_params(ctx)
-            if getattr(option, "is_flag", False)
-            for name in option.opts
-        }
+        flags = {name for option in self.get_params(ctx) if getattr(option, "is_flag", False) for name in option.opts}
         return super().parse_args(ctx, with_repeated_wav(args, flags | set(ctx.help_option_names)))
 
 
@@ -88,9 +83,7 @@ app = typer.Typer(
 )
 app.add_typer(train, name="train")
 
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="Settings file instead of ./textpro.toml.")
-]
+ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings file instead of ./textpro.toml.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -111,38 +104,23 @@ def agent(
             help="Sound files, the turns of one conversation, in order; any rate and channels.",
         ),
     ] = None,
-    text: Annotated[
-        list[str] | None, typer.Option(metavar="WORDS", help="A typed turn; repeat it for the next ones.")
-    ] = None,
+    text: Annotated[list[str] | None, typer.Option(metavar="WORDS", help="A typed turn; repeat it for the next ones.")] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="Write the spoken replies: a .wav file (later replies get _2, _3, ...) or a folder "
-            "(reply_1.wav, ...).",
+            help="Write the spoken replies: a .wav file (later replies get _2, _3, ...) or a folder (reply_1.wav, ...).",
         ),
     ] = None,
-    fast: Annotated[
-        bool, typer.Option("--fast", help="As fast as the machine can instead of real time; same results.")
-    ] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="One event per line of JSON on stdout, nothing else.")
-    ] = False,
-    prosody: Annotated[
-        Prosody | None, typer.Option(help="Use how the user sounds, or do not even compute it.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(metavar="tiny|FOLDER", help="The bundled model, or a checkpoint folder.")
-    ] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="As fast as the machine can instead of real time; same results.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One event per line of JSON on stdout, nothing else.")] = False,
+    prosody: Annotated[Prosody | None, typer.Option(help="Use how the user sounds, or do not even compute it.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="tiny|FOLDER", help="The bundled model, or a checkpoint folder.")] = None,
     voice: Annotated[
         str | None,
-        typer.Option(
-            metavar="ACCENT[+SPEAKER]|off", help="Voice of the replies, as en-gb or en-us+f2; off: text only."
-        ),
+        typer.Option(metavar="ACCENT[+SPEAKER]|off", help="Voice of the replies, as en-gb or en-us+f2; off: text only."),
     ] = None,
-    svg: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw the view as it is at the end into an SVG file.")
-    ] = None,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the view as it is at the end into an SVG file.")] = None,
     config: ConfigFile = None,
     log_level: Annotated[LogLevel | None, typer.Option(help="What to log to stderr.")] = None,
     version: Annotated[
@@ -177,9 +155,7 @@ def agent(
 @app.command("eval")
 def evaluate(
     model: Annotated[str, typer.Option(metavar="tiny|FOLDER", help="The model to measure.")] = "tiny",
-    full: Annotated[
-        bool, typer.Option("--full", help="Many more samples, for figures that are written down.")
-    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Many more samples, for figures that are written down.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Which samples are drawn.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
@@ -251,8 +227,6 @@ def _overrides(
     elif voice is not None:
         name, plus, variant = voice.partition("+")
         if not name or (plus and not variant):
-            raise InputError(
-                f"--voice {voice}: expected an accent and maybe a speaker, as en-us or en-us+f2."
-            )
+            raise InputError(f"--voice {voice}: expected an accent and maybe a speaker, as en-us or en-us+f2.")
         given["voice"] = {"enabled": True, "name": name, "variant": variant or None}
     return given

@@ -97,9 +97,7 @@ class OutputSettings(_Group):
 class Settings(BaseSettings):
     """All settings, by group."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter=ENV_DELIMITER, extra="forbid", frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_nested_delimiter=ENV_DELIMITER, extra="forbid", frozen=True)
 
     model: ModelSettings = ModelSettings()
     voice: VoiceSettings = VoiceSettings()
@@ -148,9 +146,7 @@ class LoadedSettings:
                 yield Setting(name, getattr(group, field_name), origin, field.description or "")
 
 
-def load_settings(
-    config: Path | None = None, command_line: Mapping[str, Mapping[str, object]] | None = None
-) -> LoadedSettings:
+def load_settings(config: Path | None = None, command_line: Mapping[str, Mapping[str, object]] | None = None) -> LoadedSettings:
     """Put the layers together: the file `config` (without it `textpro.toml` of the working directory, if
     there is one), the environment, and `command_line` (group -> field -> value).
 
@@ -167,9 +163,7 @@ def load_settings(
     for layer, groups in layers:
         for group, fields in groups.items():
             if not isinstance(fields, Mapping):
-                raise InputError(
-                    f"{layer}: '{group}' is a group of settings; expected {group}.<name> = value."
-                )
+                raise InputError(f"{layer}: '{group}' is a group of settings; expected {group}.<name> = value.")
             for name, value in fields.items():
                 merged.setdefault(group, {})[name] = value
                 origins[f"{group}.{name}"] = _variable(group, name) if layer == "environment" else layer

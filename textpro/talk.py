@@ -70,8 +70,11 @@ async def _converse(what: Talk, settings: Settings, view: View) -> None:
 def open_runtime(settings: Settings) -> Runtime:
     """The runtime of these settings, to be entered. The first call brings torch, seconds after the view is
     up."""
+    from transformers.utils import logging as transformers_logging
+
     from .agent.runtime import Runtime
 
+    transformers_logging.disable_progress_bar()
     return Runtime(
         settings.model.name,
         voice=_voice(settings.voice),

@@ -32,11 +32,15 @@ train = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Folder = Annotated[
-    Path, typer.Option(metavar="FOLDER", help="Where the run lives; an interrupted one goes on.")
-]
+Folder = Annotated[Path, typer.Option(metavar="FOLDER", help="Where the run lives; an interrupted one goes on.")]
 SpeechRun = Annotated[
-    Path, typer.Option(metavar="FOLDER", help="The run of the recognizer, which holds the tokenizer.")
+    Path,
+    typer.Option(
+        metavar="FOLDER",
+        exists=True,
+        file_okay=False,
+        help="The run of the recognizer, which holds the tokenizer.",
+    ),
 ]
 Changes = Annotated[
     list[str] | None,
@@ -68,9 +72,7 @@ def whisperpro(folder: Folder = Path("runs/whisperpro"), changes: Changes = None
 @train.command()
 def recognize(
     run: SpeechRun = Path("runs/whisperpro"),
-    folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the corpus is written.")] = Path(
-        "runs/heard"
-    ),
+    folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the corpus is written.")] = Path("runs/heard"),
     dialogues: Annotated[int, typer.Option(min=1, help="How many dialogues are spoken and heard.")] = 20_000,
     changes: Changes = None,
 ) -> None:
@@ -83,19 +85,13 @@ def recognize(
 
 @train.command()
 def slm(
-    stage: Annotated[
-        SlmStage, typer.Option(help="text: from scratch on typed dialogues; speech: then on what was heard.")
-    ],
-    folder: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where the run lives; without it runs/slm-STAGE.")
-    ] = None,
+    stage: Annotated[SlmStage, typer.Option(help="text: from scratch on typed dialogues; speech: then on what was heard.")],
+    folder: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the run lives; without it runs/slm-STAGE.")] = None,
     tokenizer: SpeechRun = Path("runs/whisperpro"),
-    start: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Stage speech: the run of stage text.")
-    ] = Path("runs/slm-text"),
-    corpus: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Stage speech: what `train recognize` wrote.")
-    ] = Path("runs/heard"),
+    start: Annotated[Path, typer.Option(metavar="FOLDER", help="Stage speech: the run of stage text.")] = Path("runs/slm-text"),
+    corpus: Annotated[Path, typer.Option(metavar="FOLDER", help="Stage speech: what `train recognize` wrote.")] = Path(
+        "runs/heard"
+    ),
     changes: Changes = None,
 ) -> None:
     """The language model and the prosody projector, in two stages."""
@@ -108,6 +104,9 @@ def slm(
             "tokenizer": tokenizer,
         }
         if stage is SlmStage.SPEECH:
+            for needed in (start, corpus):
+                if not needed.is_dir():
+                    raise InputError(f"{needed}: no such folder; stage speech begins with it.")
             values |= {"start": start, "corpus": corpus}
         train_slm(stage_settings(SlmTraining, values, changes or ()))
 
@@ -116,9 +115,10 @@ def slm(
 def export(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="The checkpoint folder to write.")],
     speech: SpeechRun = Path("runs/whisperpro"),
-    slm: Annotated[Path, typer.Option(metavar="FOLDER", help="The run of the language model.")] = Path(
-        "runs/slm-speech"
-    ),
+    slm: Annotated[
+        Path,
+        typer.Option(metavar="FOLDER", exists=True, file_okay=False, help="The run of the language model."),
+    ] = Path("runs/slm-speech"),
 ) -> None:
     """Write the runs as one checkpoint folder, for --model."""
     with clean_exit():

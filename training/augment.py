@@ -81,7 +81,7 @@ def spec_augment(mel: FloatArray, rng: np.random.Generator) -> FloatArray:
         mel[:, start : start + width] = fill
     for _ in range(rng.integers(0, 3)):
         width = rng.integers(1, 9)
-        start = rng.integers(0, max(1, len(mel) - width))
+        start = int(rng.integers(0, max(1, len(mel) - int(width))))
         mel[start : start + width] = fill
     return mel
 

@@ -170,7 +170,7 @@ def _features(samples: NDArray[np.float32], frame: int) -> NDArray[np.float32]:
 def _summary(heard: Sequence[HeardDialogue], tokenizer: PreTrainedTokenizerFast) -> dict[str, float]:
     """How many turns were heard, and which share of them word by word."""
     pairs = [
-        (turn.user, tokenizer.decode(user.tokens).strip())
+        (turn.user, str(tokenizer.decode(list(user.tokens))).strip())
         for item in heard
         for turn, user in zip(item.dialogue.turns, item.said, strict=False)
     ]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -78,9 +79,9 @@ def _decode(
 
 
 def _embed_left(model: SpokenLanguageModel, prompts: Sequence[Sequence[Row]], width: int) -> Tensor:
-    ids = torch.full((len(prompts), width), model.backbone.config.pad_token_id)
+    ids = torch.full((len(prompts), width), int(model.backbone.config.pad_token_id or 0))
     markers: list[int] = []
-    vectors: list[np.ndarray] = []
+    vectors: list[NDArray[np.float32]] = []
     for index, prompt in enumerate(prompts):
         first = width - len(prompt)
         ids[index, first:] = torch.tensor([row.token_id for row in prompt])

@@ -30,7 +30,6 @@ def backbone_config(vocab_size: int, hidden: int = 256, layers: int = 6, pad: in
         eos_token_id=5,
         pad_token_id=pad,
         use_sliding_window=False,
-        attn_implementation="sdpa",
     )
 
 
@@ -42,9 +41,9 @@ class SpokenLanguageModel(nn.Module):
         self.backbone = Qwen2ForCausalLM(config)
         hidden = config.hidden_size
         self.projector = nn.Sequential(nn.Linear(feature_dim, hidden), nn.GELU(), nn.Linear(hidden, hidden))
-        for layer in self.backbone.model.layers:
-            nn.init.zeros_(layer.self_attn.o_proj.weight)
-            nn.init.zeros_(layer.mlp.down_proj.weight)
+        for name, parameter in self.backbone.named_parameters():
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                nn.init.zeros_(parameter)
 
     def embed(self, ids: Tensor, markers: Tensor, vectors: Tensor) -> Tensor:
         """Input rows [batch, length, hidden]; the flat rows `markers` hold projected `vectors`."""

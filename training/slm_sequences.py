@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from ..models.chat import ChatFormat
-from ..models.fusion import Fusion, Row, user_rows
+from ..models.fusion import Fusion, Row, Vectors, user_rows
 from .skills import Dialogue, Turn
 
 
@@ -33,7 +33,7 @@ class UserTurn:
     """
 
     tokens: tuple[int, ...]
-    vectors: NDArray[np.floating] | None = None
+    vectors: Vectors | None = None
     complete: bool = True
 
 
@@ -171,7 +171,8 @@ class Batch:
 
 
 def collate(sequences: Sequence[TrainingSequence], pad: int, width_step: int = 1) -> Batch:
-    """Stack sequences, their length rounded up to a multiple of `width_step`; all `distilled` indices are kept."""
+    """Stack sequences, their length rounded up to a multiple of `width_step`; all `distilled` indices are
+    kept."""
     length = -(-max(len(sequence.rows) for sequence in sequences) // width_step) * width_step
     ids = np.full((len(sequences), length), pad, np.int64)
     markers: list[int] = []

@@ -230,7 +230,7 @@ class SpeechBatches(IterableDataset[SpeechBatch]):
             lengths[row] = n
             tokens[row, : len(ids)] = torch.tensor(ids)
             labels[row, first - 1 : len(ids)] = torch.tensor([*ids[first:], config.end_of_text])
-            per_word = np.bincount(word_of_token, minlength=len(spoken.words)) if word_of_token else []
+            per_word = np.bincount(np.asarray(word_of_token, np.int64), minlength=len(spoken.words))
             seen: dict[int, int] = {}
             for offset, word in enumerate(word_of_token):
                 start, end = spoken.starts[word], spoken.ends[word]

@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerFast
 from ..models.chat import ChatFormat
 from ..models.errors import InputError
 from ..models.fusion import Fusion
-from .runs import Log, Stateful, read_state, resume, save, schedule
+from .runs import Log, Stateful, optimizers, read_state, resume, save, schedule
 from .skills import Dialogue, sample_dialogue
 from .slm_data import HeardDialogue, read_shards
 from .slm_evaluation import exact_turns
@@ -47,7 +47,7 @@ class SlmTraining:
     rows: int = 4096
     """Padded rows (tokens and markers) of a batch."""
     muon_rate: float = 1.2e-2
-    adam_rate: float = 5e-3
+    adam_rate: float = 4e-3
     warm_up: int = 60
     end_weight: float = 0.3
     distil_weight: float = 1.0
@@ -83,7 +83,7 @@ def train_slm(settings: SlmTraining) -> None:
         backbone_config(len(tokenizer), settings.hidden, settings.layers, pad), settings.feature_dim
     )
     teacher = _start(model, settings)
-    muon, adam = optimizers(model, settings)
+    muon, adam = steppers_of(model, settings)
     parts: dict[str, Stateful] = {"model": model, "muon": muon, "adam": adam}
     step = resume(settings.folder, parts)
     heard = read_shards(settings.corpus, "train") if settings.corpus is not None else []
@@ -145,27 +145,14 @@ def train_step(
     return values
 
 
-def optimizers(
+def steppers_of(
     model: SpokenLanguageModel, settings: SlmTraining
 ) -> tuple[torch.optim.Muon, torch.optim.AdamW]:
-    """Muon for the matrices of the blocks, AdamW for embedding, norms, biases and projector."""
+    """The two optimizers: the projector counts as "all else"."""
     matrices = [parameter for parameter in model.backbone.model.layers.parameters() if parameter.ndim == 2]
     known = {id(parameter) for parameter in matrices}
     others = [parameter for parameter in model.parameters() if id(parameter) not in known]
-    muon = torch.optim.Muon(
-        [{"params": matrices, "full_lr": settings.muon_rate}],
-        settings.muon_rate,
-        weight_decay=0.02,
-        adjust_lr_fn="match_rms_adamw",
-    )
-    adam = torch.optim.AdamW(
-        [{"params": others, "full_lr": settings.adam_rate}],
-        settings.adam_rate,
-        (0.9, 0.98),
-        weight_decay=0.01,
-        fused=True,
-    )
-    return muon, adam
+    return optimizers(matrices, others, settings.muon_rate, settings.adam_rate)
 
 
 class Examination:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import random
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -171,7 +169,5 @@ def shared_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 
 def _single_thread(worker: int) -> None:
     torch.set_num_threads(1)
-    random.seed(worker)
-    np.random.seed(worker)
 
 
