@@ -50,7 +50,9 @@ class Reply:
         self._clauses: asyncio.Queue[str | None] = asyncio.Queue()
         self._splitter = ClauseSplitter()
         self._ids: list[int] = []
-        self._start = 0
+        self._base = context.length  # behind the user's turn
+        self._start: int | None = None  # where the running message begins
+        self._said_before = ""  # text of the messages before it
         self.text = ""
         self.ledger = PlaybackLedger(synthesizer.sample_rate if synthesizer else 16_000)
         self.generated = False
@@ -60,10 +62,10 @@ class Reply:
         self._began = perf_counter()
         self.first_ms: dict[str, float] = {}
 
-    def _say(self, name: str, **values: object) -> None:
-        if name in ("ReplyDelta", "Audio"):
-            self.first_ms.setdefault(name, (perf_counter() - self._began) * 1000)
-        self.say(name, **values)
+    def _say(self, kind: str, /, **values: object) -> None:
+        if kind in ("ReplyDelta", "Audio"):
+            self.first_ms.setdefault(kind, (perf_counter() - self._began) * 1000)
+        self.say(kind, **values)
 
     async def run(self) -> None:
         """Generate and speak to the end. Cancelling it is how a reply is cut off; then call `cut_off`."""
@@ -98,7 +100,7 @@ class Reply:
 
     async def _decode(self) -> Call | None:
         """Decode one assistant message; gives the call if it is one."""
-        self._ids, self._start = [], self._context.length
+        self._ids, self._start, self._said_before = [], self._context.length, self.text
         stop = self._chat.turn_end_id
         stopped = False
         async with self._engine.stream(Decode(self._context, self._max_tokens, self._sampling, (stop,))) as tokens:
@@ -123,8 +125,7 @@ class Reply:
 
     def _grow(self, text: str, final: bool = False) -> None:
         """The reply's text is now `text`; characters that are not complete yet wait."""
-        if not final:
-            text = text.rstrip("\ufffd")
+        text = self._said_before + (text if final else text.rstrip("\ufffd"))
         delta = text[len(self.text) :]
         if delta:
             self.text = text
@@ -149,12 +150,16 @@ class Reply:
 
     async def cut_off(self, heard: str) -> None:
         """Make the context hold the reply as heard, the cut-off mark and the end of the turn."""
-        kept = 0
-        while kept < len(self._ids) and len(self._chat.text(self._ids[: kept + 1]).rstrip()) <= len(heard.rstrip()):
-            kept += 1
-        if self._start:
-            await self._engine.run(Truncate(self._context, min(self._start + kept, self._context.length)))
-        await self._prefill((self._chat.cut_off_id, self._chat.turn_end_id, *self._chat.after_turn_end()))
+        opening: Sequence[int] = ()
+        if self._start is None:  # nothing was decoded yet
+            opening, keep = self._chat.reply_open(), self._base
+        else:
+            kept, room = 0, len(heard.rstrip()) - len(self._said_before)
+            while kept < len(self._ids) and len(self._chat.text(self._ids[: kept + 1]).rstrip()) <= room:
+                kept += 1
+            keep = self._start + kept
+        await self._engine.run(Truncate(self._context, min(keep, self._context.length)))
+        await self._prefill((*opening, self._chat.cut_off_id, self._chat.turn_end_id, *self._chat.after_turn_end()))
 
     async def _prefill(self, tokens: Sequence[int]) -> Any:
         done = await self._engine.run(Append(self._context, tuple(Entry(token) for token in tokens)))

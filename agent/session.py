@@ -171,10 +171,9 @@ class Session:
             raise TextProError("this session has ended: its last event says why; open a new one")
         await self._inbox.put(item)
 
-    def _say(self, name: str, **values: object) -> None:
-        kind = getattr(events, name)
+    def _say(self, kind: str, /, **values: object) -> None:
         stamp = {"t_ms": self._now_ms, "turn_id": self._turn_id, "revision": self._revision}
-        self._outbox.put_nowait(kind(**{**stamp, **values}))
+        self._outbox.put_nowait(getattr(events, kind)(**{**stamp, **values}))
 
     async def _work(self) -> None:
         while True:

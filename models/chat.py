@@ -44,9 +44,7 @@ class ChatFormat:
         self._tokenizer = tokenizer
         self._text = str(config.get("text", LOWER_WORDS))
         if self._text not in (LOWER_WORDS, WRITTEN):
-            raise CheckpointError(
-                f"text {self._text!r} in textpro_config.json: expected {LOWER_WORDS} or {WRITTEN}"
-            )
+            raise CheckpointError(f"text {self._text!r} in textpro_config.json: expected {LOWER_WORDS} or {WRITTEN}")
         self.marker_id = self._id(str(config.get("marker_token", MARKER)))
         self.cut_off_id = self._id(str(config.get("cut_off_token", CUT_OFF)))
         self.turn_end_id = self._id(TURN_END)
@@ -115,9 +113,7 @@ class ChatFormat:
 
     def text(self, ids: Sequence[int]) -> str:
         """The words of ids, without reserved tokens."""
-        return str(
-            self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        )
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def parse(self, ids: Sequence[int]) -> str | Call:
         """What an assistant's turn says or calls; a closing `turn_end_id` may be there or not.

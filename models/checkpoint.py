@@ -116,9 +116,7 @@ def save_checkpoint(
 
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     if not (folder / "tokenizer.json").is_file():
-        raise CheckpointError(
-            f"{folder / 'tokenizer.json'} is missing: expected a checkpoint folder with its own tokenizer"
-        )
+        raise CheckpointError(f"{folder / 'tokenizer.json'} is missing: expected a checkpoint folder with its own tokenizer")
     return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
 
 
@@ -142,9 +140,7 @@ def _load_speech(folder: Path) -> WhisperPro:
 def _load_backbone(folder: Path) -> PreTrainedModel:
     _read_json(folder / "config.json")
     if not any(folder.glob("*.safetensors")):
-        raise CheckpointError(
-            f"{folder} holds no safetensors: expected {WEIGHTS}; convert other formats, they may run code"
-        )
+        raise CheckpointError(f"{folder} holds no safetensors: expected {WEIGHTS}; convert other formats, they may run code")
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -156,9 +152,7 @@ def _load_backbone(folder: Path) -> PreTrainedModel:
             output_loading_info=True,
         )
     except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{folder} is no causal language model that transformers knows: {error}"
-        ) from error
+        raise CheckpointError(f"{folder} is no causal language model that transformers knows: {error}") from error
     model: PreTrainedModel
     model, report = loaded
     wrong = [str(entry) for entry in report["mismatched_keys"]]
@@ -241,9 +235,7 @@ def _untied(backbone: PreTrainedModel) -> dict[str, Tensor]:
     """Weights without the output matrix where it is the embedding."""
     state = backbone.state_dict()
     return {
-        name: tensor
-        for name, tensor in state.items()
-        if not (backbone.config.tie_word_embeddings and name == "lm_head.weight")
+        name: tensor for name, tensor in state.items() if not (backbone.config.tie_word_embeddings and name == "lm_head.weight")
     }
 
 

@@ -45,9 +45,7 @@ class Fusion:
         """Read the `fusion` entry of `textpro_config.json`."""
         unknown = set(values) - {"mode", "ratio", "grouping"}
         if unknown:
-            raise CheckpointError(
-                f"fusion holds unknown settings {sorted(unknown)}: expected mode, ratio, grouping"
-            )
+            raise CheckpointError(f"fusion holds unknown settings {sorted(unknown)}: expected mode, ratio, grouping")
         return cls(**values, marker_id=marker_id)
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,7 +94,5 @@ def _grouped(vectors: Vectors, n_tokens: int, n_groups: int, fusion: Fusion) -> 
             )
         return [vectors[start : start + fusion.ratio] for start in range(0, n_tokens, fusion.ratio)]
     if len(vectors) < n_groups:
-        raise InputError(
-            f"{len(vectors)} prosody vectors for {n_groups} groups of tokens: expected one for each or more"
-        )
+        raise InputError(f"{len(vectors)} prosody vectors for {n_groups} groups of tokens: expected one for each or more")
     return list(np.array_split(vectors, n_groups))

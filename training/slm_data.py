@@ -107,9 +107,7 @@ def _recognize(
     rng = random.Random(seed)
     dialogues = [sample_dialogue(rng, settings.split) for _ in range(size)]
     speech, augment = Speech(seed, voice_split=settings.voice_split), Augmenter(seed)
-    utterances = sorted(
-        _speak(dialogues, speech, augment, rng, settings, model), key=lambda item: len(item.samples)
-    )
+    utterances = sorted(_speak(dialogues, speech, augment, rng, settings, model), key=lambda item: len(item.samples))
     turns: dict[tuple[int, int, bool], UserTurn] = {}
     frame = model.config.frame_samples
     for start in range(0, len(utterances), BATCH):
@@ -188,12 +186,7 @@ def write_shard(file: Path, heard: Sequence[HeardDialogue]) -> None:
     """Write a shard atomically: dialogues as JSON, tokens and vectors of all turns end to end, the cut ones
     last."""
     whole = [(index, turn, user) for index, item in enumerate(heard) for turn, user in enumerate(item.said)]
-    cuts = [
-        (index, turn, user)
-        for index, item in enumerate(heard)
-        for turn, user in enumerate(item.cuts)
-        if user is not None
-    ]
+    cuts = [(index, turn, user) for index, item in enumerate(heard) for turn, user in enumerate(item.cuts) if user is not None]
     turns = [user for _, _, user in (*whole, *cuts)]
     vectors = [np.asarray(user.vectors, np.float16) for user in turns]
     temporary = file.with_suffix(".tmp")
@@ -223,9 +216,7 @@ def _read_shard(file: Path) -> Iterator[HeardDialogue]:
         cuts: list[list[UserTurn | None]] = [[None] * len(dialogue.turns) for dialogue in dialogues]
         tokens, vectors = arrays["tokens"].tolist(), arrays["vectors"]
         at = 0
-        rows = zip(
-            arrays["places"].tolist(), arrays["lengths"].tolist(), arrays["is_cut"].tolist(), strict=True
-        )
+        rows = zip(arrays["places"].tolist(), arrays["lengths"].tolist(), arrays["is_cut"].tolist(), strict=True)
         for (index, turn), length, is_cut in rows:
             part = slice(at, at + length)
             at += length

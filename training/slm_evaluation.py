@@ -20,9 +20,7 @@ BATCH = 64
 
 
 @torch.inference_mode()
-def decode_greedily(
-    model: SpokenLanguageModel, prompts: Sequence[Sequence[Row]], end: int, limit: int
-) -> list[tuple[int, ...]]:
+def decode_greedily(model: SpokenLanguageModel, prompts: Sequence[Sequence[Row]], end: int, limit: int) -> list[tuple[int, ...]]:
     """What the model says after each prompt: ids up to and with `end`, at most `limit`. Prompts are padded on
     the left."""
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
@@ -47,9 +45,7 @@ def exact_turns(
     return right
 
 
-def _decode(
-    prompts: Sequence[Sequence[Row]], model: SpokenLanguageModel, end: int, limit: int
-) -> list[tuple[int, ...]]:
+def _decode(prompts: Sequence[Sequence[Row]], model: SpokenLanguageModel, end: int, limit: int) -> list[tuple[int, ...]]:
     lengths = torch.tensor([len(prompt) for prompt in prompts])
     width = int(lengths.max())
     embedded = _embed_left(model, prompts, width)

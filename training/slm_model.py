@@ -75,9 +75,7 @@ class SpokenLanguageModel(nn.Module):
         return ProjectorWeights(first.weight.data, first.bias.data, last.weight.data, last.bias.data)
 
 
-def losses(
-    model: SpokenLanguageModel, batch: Batch, turn_end: int, teacher_logits: Tensor | None
-) -> dict[str, Tensor]:
+def losses(model: SpokenLanguageModel, batch: Batch, turn_end: int, teacher_logits: Tensor | None) -> dict[str, Tensor]:
     """Scalars: `text` cross entropy of the assistant's tokens, `end` binary cross entropy of the turn's end,
     `distil` the divergence KL(teacher || student), and for the log `right` and the mean P(end) at ends and
     elsewhere."""

@@ -98,10 +98,7 @@ class Renderer:
 
     def twin(self, dialogue: Dialogue, said: Sequence[UserTurn]) -> TrainingSequence:
         """What the teacher reads: the same dialogue, as far as it was said, from typed words."""
-        typed = [
-            replace(words, complete=heard.complete)
-            for words, heard in zip(self.typed(dialogue), said, strict=False)
-        ]
+        typed = [replace(words, complete=heard.complete) for words, heard in zip(self.typed(dialogue), said, strict=False)]
         return self.render(dialogue, typed)
 
     def render(
