@@ -59,12 +59,13 @@ class SpeechStream:
 
 @dataclass(frozen=True, slots=True)
 class Encode:
-    """Encode mel frames [frames, n_mels] that follow on the final ones. Complete blocks become final; with `flush` what
-    is left is encoded as a provisional block (an odd mel frame is doubled)."""
+    """Encode mel frames [frames, n_mels] that follow on the final ones; complete blocks become final. With a `tail`
+    [0 or more, n_mels] of frames that may still change, what is left and the tail are encoded as a provisional block (an
+    odd mel frame is doubled)."""
 
     stream: SpeechStream
     mel: NDArray[np.float32]
-    flush: bool = False
+    tail: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +155,10 @@ class StreamingWhisperPro:
         stream.drop_provisional()
         stream.mel = torch.cat([stream.mel, torch.from_numpy(item.mel).T], 1)
         complete = stream.mel.shape[1] // 2
-        if item.flush and stream.mel.shape[1] % 2:
-            stream.mel = torch.cat([stream.mel, stream.mel[:, -1:]], 1)
+        if item.tail is not None:
+            stream.mel = torch.cat([stream.mel, torch.from_numpy(item.tail).T], 1)
+            if stream.mel.shape[1] % 2:
+                stream.mel = torch.cat([stream.mel, stream.mel[:, -1:]], 1)
         available = stream.mel.shape[1] // 2
         if available > config.max_frames:
             raise CapacityError(
@@ -164,8 +167,9 @@ class StreamingWhisperPro:
         while stream.final_frames + config.block_frames <= complete:
             self._encode_frames(stream, stream.final_frames + config.block_frames)
             stream.final_frames = stream.frames
-        if item.flush and stream.frames < available:
-            self._encode_frames(stream, available)
+        while item.tail is not None and stream.frames < available:
+            block_end = (stream.frames // config.block_frames + 1) * config.block_frames
+            self._encode_frames(stream, min(block_end, available))
         return stream.final_frames
 
     def _encode_frames(self, stream: SpeechStream, end: int) -> None:

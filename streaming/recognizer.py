@@ -97,9 +97,7 @@ class Recognizer:
 
     async def finish(self) -> Recognized:
         """The final pass: every token of the turn verified by argmax on all samples fed, every vector as offline."""
-        pending = self._take_pending()
-        tail = self._mel.tail()
-        await self._encode(Encode(self.stream, np.concatenate([pending, tail]), flush=True))
+        await self._encode(Encode(self.stream, self._take_pending(), self._mel.tail()))
         if not self.stream.frames:
             return Recognized((), self._retract(0), ())
         known = (*self.log.tokens, *self._draft)
@@ -146,8 +144,7 @@ class Recognizer:
     async def _encode(self, item: Encode) -> None:
         before = self.stream.final_frames
         await self._run(item)
-        done = 2 * (self.stream.final_frames - before)
-        self._pending = [item.mel[done : len(item.mel) - (1 if item.flush and len(self._mel.tail()) else 0)]]
+        self._pending = [item.mel[2 * (self.stream.final_frames - before) :]]
 
     async def _verify(self, prefix: tuple[int, ...], draft: tuple[int, ...]) -> Verified:
         verified = await self._run(Verify(self.stream, prefix, draft))

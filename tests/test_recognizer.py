@@ -8,6 +8,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from conversation import spoken
+from textpro.agent.runtime import model_folder
+from textpro.models.checkpoint import load_checkpoint
 from textpro.models.speech_stream import StreamingWhisperPro
 from textpro.models.whisperpro import WhisperPro, WhisperProConfig
 from textpro.streaming.recognizer import Recognizer
@@ -29,7 +32,7 @@ def speech() -> StreamingWhisperPro:
     return StreamingWhisperPro(model)
 
 
-def recognizer(speech: StreamingWhisperPro) -> Recognizer:
+def recognizer(speech: StreamingWhisperPro, starts_word: list[bool] = STARTS_WORD) -> Recognizer:
     async def run(item):
         with torch.inference_mode():
             result = speech.run([item])[0]
@@ -37,7 +40,7 @@ def recognizer(speech: StreamingWhisperPro) -> Recognizer:
             raise result
         return result
 
-    return Recognizer(run, CONFIG, STARTS_WORD)
+    return Recognizer(run, speech.config, starts_word)
 
 
 def from_scratch(speech: StreamingWhisperPro, samples: np.ndarray) -> Recognizer:
@@ -58,7 +61,7 @@ steps = st.lists(st.tuples(st.integers(1, 9000), st.sampled_from(["tick", "skip"
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 50), plan=steps)
 def test_any_schedule_ends_with_the_tokens_and_vectors_of_decoding_once(speech, seed, plan):
-    n = min(sum(size for size, _ in plan), CONFIG.max_frames * CONFIG.frame_samples)
+    n = min(sum(size for size, _ in plan), (CONFIG.max_frames - 1) * CONFIG.frame_samples)
     samples = audio(seed, n)
     streamed, at, replayed = recognizer(speech), 0, []
 
@@ -97,28 +100,30 @@ def test_any_schedule_ends_with_the_tokens_and_vectors_of_decoding_once(speech, 
         np.testing.assert_allclose(np.stack(streamed.log.vectors), np.stack(once.log.vectors), atol=1e-4)
 
 
-def test_what_was_committed_in_a_tick_is_whole_words_with_final_vectors(speech):
-    samples = audio(3, 30_000)
-    streamed = recognizer(speech)
-    committed: list[np.ndarray] = []
+def test_the_bundled_model_commits_whole_words_while_speech_goes_on_and_their_vectors_are_final():
+    checkpoint = load_checkpoint(model_folder("tiny"))
+    pieces = checkpoint.tokenizer.convert_ids_to_tokens(list(range(len(checkpoint.tokenizer))))
+    starts_word = [piece.startswith("\u0120") for piece in pieces]
+    samples = spoken("what is twenty plus thirty please and what is the capital of france")
+    streamed = recognizer(checkpoint.speech, starts_word)
+    committed: list[tuple[int, np.ndarray]] = []
 
     async def play():
-        for at in range(0, len(samples), 2_560):
-            streamed.feed(samples[at : at + 2_560])
+        for at in range(0, len(samples), 5_120):
+            streamed.feed(samples[at : at + 5_120])
             change = await streamed.tick()
             assert change.retracted_to is None
-            committed.extend(commit.vector for commit in change.committed)
-        before = streamed.log.tokens
-        await streamed.finish()
-        return before
+            committed.extend((commit.token, commit.vector) for commit in change.committed)
+            if change.committed and change.tentative:
+                assert starts_word[change.tentative[0]]
+        return await streamed.finish()
 
-    before = asyncio.run(play())
-    shared = 0
-    while shared < min(len(before), len(streamed.log)) and before[shared] == streamed.log.tokens[shared]:
-        shared += 1
-    assert shared, "the random model commits something"
-    for early, final in zip(committed[:shared], streamed.log.vectors, strict=False):
-        np.testing.assert_allclose(early, final, atol=1e-5)
+    last = asyncio.run(play())
+    assert len(committed) >= 5
+    assert last.retracted_to is None
+    for (token, vector), final_token, final in zip(committed, streamed.log.tokens, streamed.log.vectors, strict=False):
+        assert token == final_token
+        np.testing.assert_array_equal(vector, final)
 
 
 def test_audio_shorter_than_one_frame_gives_no_tokens(speech):

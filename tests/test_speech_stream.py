@@ -14,6 +14,8 @@ CONFIG = WhisperProConfig(
     vocab_size=60, d_model=32, encoder_layers=2, decoder_layers=3, heads=4, ffn_dim=48, n_mels=16, block_frames=4, max_frames=32
 )  # fmt: skip
 
+NOTHING = np.zeros((0, CONFIG.n_mels), np.float32)
+
 
 @pytest.fixture(scope="module")
 def model() -> WhisperPro:
@@ -42,7 +44,7 @@ def test_encoding_in_any_pieces_equals_encoding_at_once(model, frames, cuts, flu
     with torch.inference_mode():
         for edge, flush in zip(edges, flushes, strict=False):
             last = edge == 2 * frames
-            speech.encode(Encode(stream, mel[stream_mel_done(stream) : edge], flush or last))
+            speech.encode(Encode(stream, mel[stream_mel_done(stream) : edge], NOTHING if flush or last else None))
         states = model.encode(torch.from_numpy(mel.T)[None], torch.tensor([frames]))[0]
         cross = model.whisper.decoder.layers[2].encoder_attn.k_proj(states).view(frames, 4, 8).transpose(0, 1)
         best = model.ctc(states).argmax(-1).numpy()
@@ -62,7 +64,7 @@ def test_verify_and_extend_give_the_greedy_tokens_of_the_whole_model(model):
     speech = StreamingWhisperPro(model)
     stream = speech.open_stream()
     with torch.inference_mode():
-        speech.encode(Encode(stream, mel_of(frames), True))
+        speech.encode(Encode(stream, mel_of(frames), NOTHING))
         states = model.encode(torch.from_numpy(mel_of(frames).T)[None], torch.tensor([frames]))
         greedy = [CONFIG.start_of_transcript]
         for _ in range(12):
@@ -88,7 +90,7 @@ def test_prosody_computed_in_two_parts_equals_prosody_at_once(model, split, ends
     speech = StreamingWhisperPro(model)
     stream = speech.open_stream()
     with torch.inference_mode():
-        speech.encode(Encode(stream, mel_of(frames, 5), True))
+        speech.encode(Encode(stream, mel_of(frames, 5), NOTHING))
         states = model.encode(torch.from_numpy(mel_of(frames, 5).T)[None], torch.tensor([frames]))
         whole = model.decode(torch.tensor([tokens]), states, visible, CONFIG.prosody_layer)[0].numpy()
         seen = visible[0].tolist()
@@ -101,5 +103,5 @@ def test_prosody_computed_in_two_parts_equals_prosody_at_once(model, split, ends
 
 def test_audio_past_the_window_is_refused_by_name(model):
     speech = StreamingWhisperPro(model)
-    result = speech.run([Encode(speech.open_stream(), mel_of(33), True)])[0]
+    result = speech.run([Encode(speech.open_stream(), mel_of(33), NOTHING)])[0]
     assert isinstance(result, CapacityError) and "window of 32" in str(result)

@@ -47,7 +47,8 @@ class LessonBatch:
 
 
 class Lessons:
-    """Draws batches of about `rows` padded rows. With `heard`, that share of the dialogues is spoken."""
+    """Draws batches of about `rows` padded rows. With `heard`, `heard_share` of the dialogues is spoken, and of those
+    at least `tone_share` hold a turn whose answer depends on its tone."""
 
     def __init__(
         self,
@@ -59,11 +60,14 @@ class Lessons:
         heard_share: float = 0.6,
         cut_share: float = 0.35,
         extra_sums: float = 0.35,
+        tone_share: float = 0.35,
     ) -> None:
         self._renderer, self._rows, self._pad = renderer, rows, pad
         self._rng = random.Random(seed)
         self._dense = DenseArithmetic(renderer.chat)
         self._heard, self._heard_share = heard, heard_share if heard else 0.0
+        self._toned = [item for item in heard if any(turn.tone for turn in item.dialogue.turns)]
+        self._tone_share = tone_share
         self._cut_share, self._extra_sums = cut_share, extra_sums
         self._groups: list[list[Lesson]] = []
         self._budget = 0
@@ -95,7 +99,8 @@ class Lessons:
 
     def _draw(self) -> Lesson:
         if self._rng.random() < self._heard_share:
-            return self._spoken(self._rng.choice(self._heard))
+            toned = self._toned and self._rng.random() < self._tone_share
+            return self._spoken(self._rng.choice(self._toned if toned else self._heard))
         return Lesson(self._typed())
 
     def _typed(self) -> TrainingSequence:
