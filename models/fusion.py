@@ -95,4 +95,5 @@ def _grouped(vectors: Vectors, n_tokens: int, n_groups: int, fusion: Fusion) -> 
         return [vectors[start : start + fusion.ratio] for start in range(0, n_tokens, fusion.ratio)]
     if len(vectors) < n_groups:
         raise InputError(f"{len(vectors)} prosody vectors for {n_groups} groups of tokens: expected one for each or more")
-    return list(np.array_split(vectors, n_groups))
+    groups: list[Any] = np.array_split(vectors, n_groups)
+    return groups
