@@ -74,7 +74,6 @@ def open_runtime(settings: Settings) -> Runtime:
 
     from .agent.runtime import Runtime
 
-    transformers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()  # it would tear the view
     return Runtime(
         settings.model.name,
