@@ -39,13 +39,21 @@ def measure(samples: NDArray[np.float32], n_words: int) -> SignalProsody:
 
 def _median_pitch(windows: NDArray[np.float32]) -> float | None:
     """By autocorrelation of each window [n, window]; None when fewer than three are voiced."""
-    centred = (windows - windows.mean(1, keepdims=True)) * np.hanning(_WINDOW)
-    spectrum = np.fft.rfft(centred, 2048, axis=1)
-    correlation = np.fft.irfft(np.abs(spectrum) ** 2, axis=1)
+    shape = np.hanning(_WINDOW)
+    centred = (windows - windows.mean(1, keepdims=True)) * shape
     low, high = SAMPLE_RATE // _HIGHEST_HZ, SAMPLE_RATE // _LOWEST_HZ
-    lags = correlation[:, low:high] / (correlation[:, :1] + 1e-9)
-    best = lags.argmax(1)
+    correlation, of_window = _autocorrelation(centred), _autocorrelation(shape[None])
+    lags = correlation[:, low:high] / (correlation[:, :1] + 1e-9) / of_window[:, low:high] * of_window[:, :1]
+    # Multiples of the period correlate as well as the period itself: take the first peak that is nearly the highest.
+    first = (lags >= 0.85 * lags.max(1, keepdims=True)).argmax(1)
+    best = np.array([at + row[at : at + (at + low) // 8 + 2].argmax() for row, at in zip(lags, first, strict=True)])
     voiced = lags[np.arange(len(best)), best] > _VOICED
     if voiced.sum() < 3:
         return None
     return round(float(np.median(SAMPLE_RATE / (best[voiced] + low))), 1)
+
+
+def _autocorrelation(windows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of each row [n, window], for lags from 0 on."""
+    spectrum = np.fft.rfft(windows, 2048, axis=1)
+    return np.asarray(np.fft.irfft(spectrum.real**2 + spectrum.imag**2, axis=1))
