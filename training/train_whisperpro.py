@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
 from ..models.alignment import final_token_frames, spikes, word_end_frames
+from ..models.checkpoint import load_checkpoint
 from ..models.whisperpro import WhisperPro, WhisperProConfig, prosody_visible
 from .reconstruction import ReconstructionDecoder
 from .runs import Log, Stateful, optimizers, resume, save, schedule
@@ -25,6 +26,8 @@ class WhisperProTraining:
     """Settings of a run; times in steps."""
 
     folder: Path
+    start: Path | None = None
+    """A checkpoint folder, such as models/tiny, whose recognizer and tokenizer a new run begins with."""
     steps: int = 4000
     batch_frames: int = 3600
     """Padded encoder frames (40 ms) in a batch: about 50 utterances."""
@@ -38,6 +41,8 @@ class WhisperProTraining:
     """Share of the steps after which word times come from the CTC head, as at inference, instead of from espeak."""
     easy_steps: int = 400
     """Steps at the start with whole, clean sentences, so that attention finds the words first."""
+    pool: int = 400
+    """Utterances that are drawn at once and sorted by length."""
     workers: int = 1
     threads: int = 2
     bfloat16: bool = False
@@ -51,10 +56,13 @@ def train_whisperpro(settings: WhisperProTraining) -> None:
     settings.folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
-    tokenizer = shared_tokenizer(settings.folder)
+    tokenizer = shared_tokenizer(settings.folder, settings.start)
     config = WhisperProConfig(vocab_size=len(tokenizer))
     model = WhisperPro(config)
-    model.initialize()
+    if settings.start is None:
+        model.initialize()
+    else:
+        model.load_state_dict(load_checkpoint(settings.start).speech.model.state_dict())
     decoder = ReconstructionDecoder(config.d_model, 2 * config.n_mels)
     parameters = [*model.parameters(), *decoder.parameters()]
     layers = [*model.whisper.encoder.layers, *model.whisper.decoder.layers]
@@ -66,7 +74,7 @@ def train_whisperpro(settings: WhisperProTraining) -> None:
     step = resume(settings.folder, parts)
     batches = DataLoader(
         SpeechBatches(
-            config, tokenizer, settings.batch_frames, settings.seed + step, max(0, settings.easy_steps - step)
+            config, tokenizer, settings.batch_frames, settings.seed + step, max(0, settings.easy_steps - step), settings.pool
         ),
         batch_size=None,
         num_workers=settings.workers,
@@ -160,10 +168,13 @@ def word_start_table(tokenizer: PreTrainedTokenizerFast) -> Tensor:
     return torch.tensor([piece.startswith("\u0120") for piece in pieces])
 
 
-def shared_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer in `folder`, trained first if there is none."""
+def shared_tokenizer(folder: Path, start: Path | None = None) -> PreTrainedTokenizerFast:
+    """The tokenizer in `folder`; if there is none, that of the checkpoint `start`, or else a new one, trained."""
     if not (folder / "tokenizer.json").exists():
-        train_tokenizer(folder)
+        if start is None:
+            train_tokenizer(folder)
+        else:
+            PreTrainedTokenizerFast.from_pretrained(start, local_files_only=True).save_pretrained(folder)
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
