@@ -64,7 +64,6 @@ class Update(Event):
 
     committed: str
     tentative: str
-    behind: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

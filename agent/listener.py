@@ -54,7 +54,7 @@ class Listener:
         starts_word = [piece.startswith("\u0120") for piece in pieces]
         self._recognizer = Recognizer(self._run, checkpoint.speech.config, starts_word)
         self.stages = dict.fromkeys(("vad", "encode", "verify", "extend", "prosody", "interleave"), 0.0)
-        self.is_open = False
+        self.is_open = self._speaking = False
         self.start_samples = self._end_samples = self._fed_samples = 0
 
     def listen(self, samples: NDArray[np.float32]) -> Iterator[Heard]:
@@ -71,13 +71,13 @@ class Listener:
                 if isinstance(change, VadDecision):
                     break
                 if isinstance(change, SpeechStart):
-                    start = change.at_samples
+                    start, self._speaking = change.at_samples, True
                 elif isinstance(change, SpeechEnd):
-                    end = change.at_samples
+                    end, self._speaking = change.at_samples, False
             self._now = event.end_samples
             if self.is_open:
                 self._feed()
-            yield Heard(event.end_samples, event.probability, self._detector.speaking, start, end)
+            yield Heard(event.end_samples, event.probability, self._speaking, start, end)
 
     @property
     def block_ready(self) -> bool:

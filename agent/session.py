@@ -86,6 +86,7 @@ class Session:
         self._task: asyncio.Task[None] | None = None
         self._turn_id = self._revision = 0
         self._p_end = 0.0
+        self._eager = False
         self._now_ms = 0
         self._onset = 0
         self._realtime_factor: float | None = None
@@ -213,7 +214,10 @@ class Session:
         await self._finish_reply()
 
     async def _hear(self, sound: _Sound) -> None:
-        if self._resampler is None or self._resampler.input_rate != sound.sample_rate:
+        if self._resampler is not None and self._resampler.input_rate != sound.sample_rate:
+            await self._advance(self._resampler.flush())
+            self._resampler = None
+        if self._resampler is None:
             self._resampler = ResampleStream(sound.sample_rate)
         await self._advance(self._resampler.push(sound.samples))
 
@@ -241,8 +245,9 @@ class Session:
             case Decision.SOFT_END:
                 await self._soft_end()
             case Decision.RESUME:
-                self._revision += 1
-                self._say("TurnResumed")
+                if self._eager:  # a soft end without words was never said
+                    self._revision += 1
+                    self._say("TurnResumed")
                 self._tell(self._listener.resume())
             case Decision.END:
                 await self._end_turn()
@@ -257,7 +262,8 @@ class Session:
 
     async def _soft_end(self) -> None:
         self._tell(await self._listener.finish())
-        if not self._listener.tokens:
+        self._eager = bool(self._listener.tokens)
+        if not self._eager:
             return
         if self._reply is not None:
             await self._interrupt()

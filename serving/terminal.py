@@ -245,8 +245,6 @@ def _words(exchange: Exchange) -> Text:
         text.append(f"{gap}{exchange.tentative}", style="not bold dim")
     if not exchange.is_over:
         text.append(" …", style="not bold dim")
-    if exchange.behind:
-        text.append(" (behind)", style="not bold yellow")
     return text
 
 

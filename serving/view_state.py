@@ -50,7 +50,6 @@ class Exchange:
     revision: int = 0
     committed: str = ""
     tentative: str = ""
-    behind: bool = False
     is_over: bool = False  # the user's turn
     prosody: Prosody | None = None
     p_end: float | None = None
@@ -115,7 +114,7 @@ def _resumed(exchange: Exchange) -> Exchange:
 def _exchange_after(exchange: Exchange, event: Event) -> Exchange:
     match event:
         case Update():
-            return replace(exchange, committed=event.committed, tentative=event.tentative, behind=event.behind)
+            return replace(exchange, committed=event.committed, tentative=event.tentative)
         case TokensCommitted():
             words = event.text.strip()
             if not words or exchange.committed.endswith(words):
@@ -126,7 +125,7 @@ def _exchange_after(exchange: Exchange, event: Event) -> Exchange:
         case EagerTurnEnd():
             return replace(exchange, committed=event.text, tentative="", p_end=event.p_end)
         case TurnEnd():
-            return replace(exchange, committed=event.text, tentative="", behind=False, p_end=event.p_end, is_over=True)
+            return replace(exchange, committed=event.text, tentative="", p_end=event.p_end, is_over=True)
         case ToolCall():
             return replace(exchange, tools=(*exchange.tools, ToolUse(event.call_id, event.name, event.arguments)))
         case ToolResult():

@@ -2,7 +2,7 @@
 
 Groups that are complete are appended while the user speaks. At a soft end the context is compared with the checkpoint's
 layout of the whole turn, cut back to the longest equal prefix and completed in one forward, so the input is exactly the
-offline one whatever was appended before. What was replaced is counted.
+offline one whatever was appended before.
 """
 
 from __future__ import annotations
@@ -22,10 +22,8 @@ Vectors = Sequence[NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """`kept` rows of the turn were in the context already, `appended` were added; `p_end` where it was asked for."""
+    """The probability that the turn ends here, where it was asked for, and the engine's time."""
 
-    kept: int
-    appended: int
     p_end: float | None
     seconds: float
 
@@ -36,11 +34,6 @@ class Interleaver:
     def __init__(self, engine: Engine, context: Context, chat: ChatFormat, fusion: Fusion) -> None:
         self._engine, self._context, self._chat, self._fusion = engine, context, chat, fusion
         self._base: int | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether a turn has been opened and not been closed or dropped."""
-        return self._base is not None
 
     async def open(self) -> None:
         """Begin the user's turn behind what is in the context."""
@@ -60,7 +53,7 @@ class Interleaver:
         if group := self._fusion.final_group:
             complete = len(tokens) // group * group
             return await self._sync(tokens[:complete], vectors[:complete] if vectors is not None else None, ())
-        return Synced(0, 0, None, 0.0)
+        return Synced(None, 0.0)
 
     async def complete(self, tokens: Sequence[int], vectors: Vectors | None) -> Synced:
         """Make the context hold exactly the whole turn and give the probability that it ends here."""
@@ -82,10 +75,10 @@ class Interleaver:
         if kept < len(held):
             await self._engine.run(Truncate(self._context, self._base + kept))
         if kept == len(entries) and not probe:
-            return Synced(kept, 0, None, 0.0)
+            return Synced(None, 0.0)
         done = await self._engine.run(Append(self._context, entries[kept:], probe))
         p_end = done.probabilities[probe[0]] if probe else None
-        return Synced(kept, len(entries) - kept, p_end, done.seconds)
+        return Synced(p_end, done.seconds)
 
     async def _append(self, tokens: Sequence[int]) -> None:
         await self._engine.run(Append(self._context, tuple(Entry(token) for token in tokens)))

@@ -66,7 +66,6 @@ class Recognizer:
         self._prefix_visible: tuple[int, ...] = ()
         self._draft: tuple[int, ...] = ()
         self._draft_ended = False
-        self.fed_samples = 0
 
     @property
     def capacity_samples(self) -> int:
@@ -82,7 +81,6 @@ class Recognizer:
     def feed(self, samples: Samples) -> None:
         """The next samples of the turn, float32 [n] at 16 kHz."""
         self._pending.append(self._mel.push(samples))
-        self.fed_samples += len(samples)
 
     async def tick(self) -> Recognized:
         """Encode complete blocks, verify the draft, extend it, commit what will stay."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from requirements import require_data, require_program
+from requirements import require_data, require_module, require_program
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +19,9 @@ def flite() -> str:
 def human_digits() -> Path:
     """The folder of spoken digits by people, `{digit}_{speaker}_{index}.wav`, 8 kHz mono."""
     return require_data("human_digits")
+
+
+@pytest.fixture
+def espeak_library() -> None:
+    """espeak-ng, by the extra that brings it."""
+    require_module("espeakng_loader")

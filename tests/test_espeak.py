@@ -1,19 +1,17 @@
 """The synthesizer: speech through the worker process, with word times, cancelled at once, restarted when it dies."""
 
 import asyncio
-import importlib.util
 import io
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import pytest
 
+from espeak_cases import LONG, PUZZLES, QUESTION, check_words
 from textpro.models.errors import CapacityError, DeviceError, InputError
 from textpro.streaming import espeak, espeak_frames
 from textpro.streaming.espeak import SAMPLE_RATE, EspeakProcess, EspeakSynthesizer
@@ -23,36 +21,6 @@ from textpro.streaming.espeak_worker import (
     EspeakVoice,
 )
 from textpro.streaming.synthesis import SpeechChunk, WordTime
-
-QUESTION = "what is twenty three plus forty eight"
-LONG = "and so on " * 150
-PUZZLES = [
-    QUESTION,
-    "a cup of the tea that I've had at the end of the day isn't o'clock",
-    "the man is one of the people, and it's 3.14 or 1,000; Dr. Smith — yes! e.g. AT&T",
-    "héllo  wörld\n\ttwenty-three naïve 你好 🙂 end",
-    "\x0180s spoken \x0150p as text",
-    "...",
-    "—",
-    "",
-]
-TONES = [(165, 50, 50, 100), (200, 80, 90, 140), (215, 35, 95, 190), (120, 25, 15, 55)]
-
-
-@pytest.fixture
-def library() -> None:
-    if importlib.util.find_spec("espeakng_loader") is None:
-        reason = "espeakng_loader is missing; run: pip install 'textpro-agent[espeak]'"
-        if os.environ.get("TEXTPRO_REQUIRE_ALL") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-
-
-def check_words(text: str, words: Sequence[WordTime], length_samples: int) -> None:
-    assert [word.text for word in words] == text.split()
-    assert all(text[word.text_start :][: word.text_length] == word.text for word in words)
-    assert all(0 <= word.start_samples <= word.end_samples <= length_samples for word in words)
-    assert all(left.end_samples <= right.start_samples for left, right in pairwise(words))
 
 
 async def say(voice: EspeakSynthesizer, text: str, style: EspeakVoice | None = None) -> list[SpeechChunk]:
@@ -64,7 +32,7 @@ def joined(chunks: list[SpeechChunk]) -> tuple[np.ndarray, list[WordTime]]:
     return pcm, [word for chunk in chunks for word in chunk.words]
 
 
-@pytest.mark.usefixtures("library")
+@pytest.mark.usefixtures("espeak_library")
 class TestSynthesizer:
     def test_chunks_join_to_the_speech_of_the_binding(self) -> None:
         async def check() -> None:

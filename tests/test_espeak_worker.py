@@ -1,12 +1,9 @@
 """The binding to espeak-ng: words get their times, broken frames are refused, nothing heavy is loaded."""
 import asyncio
 import contextlib
-import importlib.util
 import io
-import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from espeak_cases import LONG, PUZZLES, QUESTION, TONES, check_words
 from textpro.models.errors import DeviceError, InputError
 from textpro.streaming import espeak, espeak_frames
 from textpro.streaming.espeak import SAMPLE_RATE, EspeakProcess
@@ -25,41 +23,10 @@ from textpro.streaming.espeak_worker import (
     english_accents,
     variants,
 )
-from textpro.streaming.synthesis import WordTime
 from textpro.streaming.word_times import WordEvent, WordTimer
 
-QUESTION = "what is twenty three plus forty eight"
-LONG = "and so on " * 150
-PUZZLES = [
-    QUESTION,
-    "a cup of the tea that I've had at the end of the day isn't o'clock",
-    "the man is one of the people, and it's 3.14 or 1,000; Dr. Smith — yes! e.g. AT&T",
-    "héllo  wörld\n\ttwenty-three naïve 你好 🙂 end",
-    "\x0180s spoken \x0150p as text",
-    "...",
-    "—",
-    "",
-]
-TONES = [(165, 50, 50, 100), (200, 80, 90, 140), (215, 35, 95, 190), (120, 25, 15, 55)]
 
-
-@pytest.fixture
-def library() -> None:
-    if importlib.util.find_spec("espeakng_loader") is None:
-        reason = "espeakng_loader is missing; run: pip install 'textpro-agent[espeak]'"
-        if os.environ.get("TEXTPRO_REQUIRE_ALL") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-
-
-def check_words(text: str, words: Sequence[WordTime], length_samples: int) -> None:
-    assert [word.text for word in words] == text.split()
-    assert all(text[word.text_start :][: word.text_length] == word.text for word in words)
-    assert all(0 <= word.start_samples <= word.end_samples <= length_samples for word in words)
-    assert all(left.end_samples <= right.start_samples for left, right in pairwise(words))
-
-
-@pytest.mark.usefixtures("library")
+@pytest.mark.usefixtures("espeak_library")
 class TestBinding:
     @pytest.mark.parametrize("text", PUZZLES)
     def test_each_whitespace_word_has_one_span_in_order(self, text: str) -> None:
