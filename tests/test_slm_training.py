@@ -24,7 +24,7 @@ from textpro.training import export as exporting
 from textpro.training import train_slm as training
 from textpro.training.dense_arithmetic import DenseArithmetic
 from textpro.training.export import export_tiny
-from textpro.training.skills import Call, Dialogue, Turn, sample_dialogue
+from textpro.training.skills import TONES, Call, Dialogue, Turn, sample_dialogue
 from textpro.training.skills.arithmetic import PAIRS
 from textpro.training.slm_data import HeardDialogue, read_shards, shard_file, write_shard
 from textpro.training.slm_evaluation import decode_greedily
@@ -144,11 +144,7 @@ def test_the_teacher_is_asked_for_the_same_tokens_in_the_same_order(renderer, se
     teachers = [renderer.twin(item.dialogue, said) for item, said in ways]
     student, teacher = collate(students, 1), collate(teachers, 1)
     assert (student.reply_ids[student.distilled] == teacher.reply_ids[teacher.distilled]).all()
-    shared = [
-        item.dialogue.turns[span.turn].tone
-        for (item, _), one in zip(ways, teachers, strict=True)
-        for span in one.spans
-    ]
+    shared = [item.dialogue.turns[span.turn].tone for (item, _), one in zip(ways, teachers, strict=True) for span in one.spans]
     assert len(student.distilled) > 0 or all(shared)
     assert not len(teacher.markers) and len(student.markers)
 
@@ -259,6 +255,20 @@ def test_a_teacher_that_agrees_costs_nothing(renderer, tokenizer):
         assert float(losses(model, batch, TURN_END, logits.roll(1, -1))["distil"]) > 0.1
 
 
+def test_the_tone_is_read_at_the_last_word_of_a_heard_turn_that_needs_it_and_nowhere_else(renderer, tokenizer):
+    item = heard(renderer, LIGHT)
+    sequence = renderer.render(LIGHT, item.said)
+    ((row, tone),) = sequence.tones
+    assert TONES[tone] == "sad" and row == sequence.ends[-1][0]
+    assert not renderer.render(LIGHT).tones and not renderer.render(LIGHT, [item.said[0], item.cuts[1]]).tones
+    model, head = small_model(len(tokenizer)), torch.nn.Linear(64, len(TONES))
+    batch = collate([sequence], 1)
+    with torch.no_grad():
+        expected = -head(model.states(batch)[row]).log_softmax(-1)[tone]
+        torch.testing.assert_close(losses(model, batch, TURN_END, None, head)["tone"], expected)
+        assert float(losses(model, batch, TURN_END, None)["tone"]) == 0
+
+
 def settings(folder: Path, run: Path, **changes) -> SlmTraining:
     base = SlmTraining(
         folder,
@@ -304,12 +314,12 @@ def test_a_run_goes_on_at_its_step_with_its_weights(run, tmp_path, monkeypatch):
     stopped = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     rates, step = [], training.train_step
 
-    def watched(model, teacher, lesson, steppers, rate, turn_end, options):
+    def watched(model, teacher, lesson, steppers, rate, turn_end, options, tone_head):
         if not rates:
             assert all((model.state_dict()[name] == value).all() for name, value in stopped["model"].items())
             assert steppers[0].state_dict()["state"].keys() == stopped["muon"]["state"].keys()
         rates.append(rate)
-        return step(model, teacher, lesson, steppers, rate, turn_end, options)
+        return step(model, teacher, lesson, steppers, rate, turn_end, options, tone_head)
 
     monkeypatch.setattr(training, "train_step", watched)
     train_slm(settings(tmp_path, run, steps=8))
@@ -330,9 +340,7 @@ def test_both_stages_and_the_way_into_a_checkpoint(run, text_run, renderer, tmp_
     assert float(last["distil"]) > 0 and 0 <= float(last["spoken"]) <= 1
 
     vocabulary = len(PreTrainedTokenizerFast.from_pretrained(run))
-    speech = WhisperPro(
-        WhisperProConfig(vocabulary, FEATURES, 1, 2, 2, 16, 8, max_frames=16, prosody_layer=1)
-    )
+    speech = WhisperPro(WhisperProConfig(vocabulary, FEATURES, 1, 2, 2, 16, 8, max_frames=16, prosody_layer=1))
     monkeypatch.setattr(exporting, "trained_whisperpro", lambda _: speech)
     export_tiny(run, folder, tmp_path / "tiny", card="A card.\n")
     loaded = load_checkpoint(tmp_path / "tiny")

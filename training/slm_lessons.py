@@ -1,8 +1,8 @@
-"""An endless stream of training batches for the backbone: dialogues typed and heard, and dense sums, without
-waste.
+"""An endless stream of training batches for the backbone: dialogues typed and heard, dense sums and dense repeating,
+without waste.
 
-Dialogues are drawn into a pool, sorted by length and cut into groups that fill a budget of padded rows; lines
-of sums fill what is left of it exactly. Everything is made inline: a batch costs milliseconds.
+Dialogues are drawn into a pool, sorted by length and cut into groups that fill a budget of padded rows; dense text
+fills what is left of it exactly. Everything is made inline: a batch costs milliseconds.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .dense_arithmetic import DenseArithmetic
+from .dense_copying import DenseCopying
 from .skills import Dialogue, sample_dialogue
 from .slm_data import HeardDialogue
 from .slm_sequences import Batch, Renderer, TrainingSequence, collate, plain_text
@@ -61,10 +62,12 @@ class Lessons:
         cut_share: float = 0.35,
         extra_sums: float = 0.35,
         tone_share: float = 0.35,
+        copy_share: float = 0.3,
     ) -> None:
         self._renderer, self._rows, self._pad = renderer, rows, pad
         self._rng = random.Random(seed)
-        self._dense = DenseArithmetic(renderer.chat)
+        self._dense, self._copying = DenseArithmetic(renderer.chat), DenseCopying(renderer.chat)
+        self._copy_share = copy_share
         self._heard, self._heard_share = heard, heard_share if heard else 0.0
         self._toned = [item for item in heard if any(turn.tone for turn in item.dialogue.turns)]
         self._tone_share = tone_share
@@ -73,7 +76,7 @@ class Lessons:
         self._budget = 0
 
     def batch(self, dense_share: float) -> LessonBatch:
-        """The next batch, in which `dense_share` of the rows are lines of sums."""
+        """The next batch, in which `dense_share` of the rows are dense text, `copy_share` of that to be repeated."""
         budget = max(int(self._rows * (1 - dense_share)), 1)
         if not self._groups or abs(budget - self._budget) > 0.1 * self._rows:
             self._fill(budget)
@@ -81,7 +84,8 @@ class Lessons:
         width = _width(group)
         sequences = [lesson.sequence for lesson in group]
         while dense_share > 0 and (len(sequences) + 1) * width <= self._rows:
-            sequences.append(plain_text(*self._dense.draw(self._rng, width)))
+            dense = self._copying if self._rng.random() < self._copy_share else self._dense
+            sequences.append(plain_text(*dense.draw(self._rng, width)))
         twins = [lesson.twin for lesson in group if lesson.twin is not None]
         teacher = collate(twins, self._pad, WIDTH_STEP) if twins else None
         return LessonBatch(collate(sequences, self._pad, WIDTH_STEP), teacher)

@@ -75,10 +75,12 @@ class SpokenLanguageModel(nn.Module):
         return ProjectorWeights(first.weight.data, first.bias.data, last.weight.data, last.bias.data)
 
 
-def losses(model: SpokenLanguageModel, batch: Batch, turn_end: int, teacher_logits: Tensor | None) -> dict[str, Tensor]:
+def losses(
+    model: SpokenLanguageModel, batch: Batch, turn_end: int, teacher_logits: Tensor | None, tone_head: nn.Linear | None = None
+) -> dict[str, Tensor]:
     """Scalars: `text` cross entropy of the assistant's tokens, `end` binary cross entropy of the turn's end,
-    `distil` the divergence KL(teacher || student), and for the log `right` and the mean P(end) at ends and
-    elsewhere."""
+    `distil` the divergence KL(teacher || student), `tone` cross entropy of the tone that `tone_head` reads at the end of
+    a heard turn, and for the log `right` and the mean P(end) at ends and elsewhere."""
     states = model.states(batch)
     n = len(batch.replies)
     scores = model.logits(states, torch.cat([batch.replies, batch.ends]))
@@ -98,6 +100,9 @@ def losses(model: SpokenLanguageModel, batch: Batch, turn_end: int, teacher_logi
         p = end_log.detach().exp()
         result["p_end"] = (p * batch.is_end).sum() / batch.is_end.sum().clamp(min=1)
         result["p_inside"] = (p * (1 - batch.is_end)).sum() / (1 - batch.is_end).sum().clamp(min=1)
+    result["tone"] = zero
+    if tone_head is not None and len(batch.toned):
+        result["tone"] = F.cross_entropy(tone_head(states[batch.toned]).float(), batch.tone_ids)
     counted = batch.reply_weights == 1
     right = (logits.detach().argmax(-1) == batch.reply_ids)[counted]
     return {**result, "right": right.float().mean() if counted.any() else zero}

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ..models.chat import ChatFormat
 from ..models.fusion import Fusion, Row, Vectors, user_rows
-from .skills import Dialogue, Turn
+from .skills import TONES, Dialogue, Turn
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +48,8 @@ class Span:
 
 @dataclass(slots=True)
 class TrainingSequence:
-    """Rows, and what is learned at which: `replies` (row, id, weight), `ends` (row, the turn ends here).
+    """Rows, and what is learned at which: `replies` (row, id, weight), `ends` (row, the turn ends here), `tones` (last
+    row of a heard turn whose answer depends on its tone, index into TONES).
 
     `distilled` are indices into `replies` at which a teacher may be asked.
     """
@@ -57,6 +58,7 @@ class TrainingSequence:
     replies: list[tuple[int, int, float]] = field(default_factory=list)
     distilled: list[int] = field(default_factory=list)
     ends: list[tuple[int, bool]] = field(default_factory=list)
+    tones: list[tuple[int, int]] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
 
     def read(self, ids: Sequence[int]) -> None:
@@ -115,6 +117,8 @@ class Renderer:
             self._listen(sequence, user)
             if not user.complete:
                 break
+            if turn.tone is not None and user.vectors is not None:
+                sequence.tones.append((len(sequence.rows) - 1, TONES.index(turn.tone)))
             sequence.read(self.chat.reply_open())
             self._answer(sequence, turn, index, index == last)
         return sequence
@@ -153,7 +157,7 @@ class Batch:
     """Sequences padded at their end, flat rows counted over the whole batch.
 
     ids [batch, length]; markers [m] rows with vectors [m, feature_dim]; replies [n] rows with ids and weights
-    [n]; distilled [q] indices into replies; ends [k] rows with is_end [k] of 0 or 1.
+    [n]; distilled [q] indices into replies; ends [k] rows with is_end [k] of 0 or 1; toned [t] rows with tone_ids [t].
     """
 
     ids: Tensor
@@ -165,6 +169,8 @@ class Batch:
     distilled: Tensor
     ends: Tensor
     is_end: Tensor
+    toned: Tensor
+    tone_ids: Tensor
 
 
 def collate(sequences: Sequence[TrainingSequence], pad: int, width_step: int = 1) -> Batch:
@@ -177,6 +183,7 @@ def collate(sequences: Sequence[TrainingSequence], pad: int, width_step: int = 1
     replies: list[tuple[int, int, float]] = []
     distilled: list[int] = []
     ends: list[tuple[int, bool]] = []
+    tones: list[tuple[int, int]] = []
     for index, sequence in enumerate(sequences):
         first = index * length
         ids[index, : len(sequence.rows)] = [row.token_id for row in sequence.rows]
@@ -187,6 +194,7 @@ def collate(sequences: Sequence[TrainingSequence], pad: int, width_step: int = 1
         distilled += [len(replies) + place for place in sequence.distilled]
         replies += [(first + row, token, weight) for row, token, weight in sequence.replies]
         ends += [(first + row, is_end) for row, is_end in sequence.ends]
+        tones += [(first + row, tone) for row, tone in sequence.tones]
     return Batch(
         torch.from_numpy(ids),
         torch.tensor(markers, dtype=torch.long),
@@ -197,4 +205,6 @@ def collate(sequences: Sequence[TrainingSequence], pad: int, width_step: int = 1
         torch.tensor(distilled, dtype=torch.long),
         torch.tensor([row for row, _ in ends], dtype=torch.long),
         torch.tensor([float(is_end) for _, is_end in ends]),
+        torch.tensor([row for row, _ in tones], dtype=torch.long),
+        torch.tensor([tone for _, tone in tones], dtype=torch.long),
     )

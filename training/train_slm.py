@@ -22,8 +22,9 @@ from transformers import PreTrainedTokenizerFast
 from ..models.chat import ChatFormat
 from ..models.errors import InputError
 from ..models.fusion import Fusion
+from .attention import attend_in_fp32
 from .runs import Log, Stateful, optimizers, read_state, resume, save, schedule
-from .skills import Dialogue, sample_dialogue
+from .skills import TONES, Dialogue, sample_dialogue
 from .slm_data import HeardDialogue, read_shards
 from .slm_evaluation import exact_turns
 from .slm_lessons import LessonBatch, Lessons
@@ -35,8 +36,8 @@ FILLERS = "fillers"
 
 @dataclass(frozen=True, slots=True)
 class SlmTraining:
-    """Settings of a run; times in steps. `tokenizer` is a folder that holds the tokenizer; stage 'speech'
-    begins with the weights of the run in `start` and reads the shards in `corpus`."""
+    """Settings of a run; times in steps. `tokenizer` is a folder that holds the tokenizer; a new run begins with
+    the weights of the run in `start`, which stage 'speech' must have, as it must have the shards in `corpus`."""
 
     folder: Path
     stage: Literal["text", "speech"]
@@ -51,13 +52,19 @@ class SlmTraining:
     warm_up: int = 60
     end_weight: float = 0.3
     distil_weight: float = 1.0
+    tone_weight: float = 0.3
+    """Stage 'speech' only: a read-out of the tone at the end of the user's turn, so that prosody is used. Not exported."""
     dense_until: float = 0.4
-    """Share of the steps in which most rows are lines of sums."""
+    """Share of the steps in which most rows are dense text: sums and repeating."""
     dense_share: float = 0.65
     dense_share_after: float = 0.1
+    copy_share: float = 0.3
+    """Share of the dense rows that teach repeating; the others are sums."""
     extra_sums: float = 0.35
     """Share of the typed dialogues that are drawn until they begin with a sum."""
     heard_share: float = 0.6
+    tone_share: float = 0.35
+    """Share of the heard dialogues that are drawn among those with a turn whose answer depends on its tone."""
     hidden: int = 256
     layers: int = 6
     feature_dim: int = 192
@@ -82,9 +89,14 @@ def train_slm(settings: SlmTraining) -> None:
     model = SpokenLanguageModel(
         backbone_config(len(tokenizer), settings.hidden, settings.layers, pad), settings.feature_dim
     )
+    if settings.bfloat16:
+        attend_in_fp32(model.backbone)
     teacher = _start(model, settings)
-    muon, adam = steppers_of(model, settings)
+    tone_head = nn.Linear(settings.hidden, len(TONES)) if settings.stage == "speech" else None
+    muon, adam = steppers_of(model, settings, tone_head)
     parts: dict[str, Stateful] = {"model": model, "muon": muon, "adam": adam}
+    if tone_head is not None:
+        parts["tone_head"] = tone_head
     step = resume(settings.folder, parts)
     heard = read_shards(settings.corpus, "train") if settings.corpus is not None else []
     lessons = Lessons(
@@ -94,7 +106,9 @@ def train_slm(settings: SlmTraining) -> None:
         pad,
         heard,
         settings.heard_share,
+        tone_share=settings.tone_share,
         extra_sums=settings.extra_sums,
+        copy_share=settings.copy_share,
     )
     examination = Examination(renderer, settings)
     log, began = Log(settings.folder / "log.csv"), time.monotonic()
@@ -103,7 +117,7 @@ def train_slm(settings: SlmTraining) -> None:
         dense_for = settings.dense_until * settings.steps if settings.stage == "text" else 0
         lesson = lessons.batch(settings.dense_share if step < dense_for else settings.dense_share_after)
         rate = schedule(step, settings.steps, settings.warm_up)
-        values = train_step(model, teacher, lesson, (muon, adam), rate, chat.turn_end_id, settings)
+        values = train_step(model, teacher, lesson, (muon, adam), rate, chat.turn_end_id, settings, tone_head)
         step += 1
         log.add(values)
         if step % settings.evaluate_every == 0 or step == settings.steps:
@@ -122,6 +136,7 @@ def train_step(
     rate: float,
     turn_end: int,
     settings: SlmTraining,
+    tone_head: nn.Linear | None = None,
 ) -> dict[str, Tensor]:
     """One step at `rate` of the full learning rates; gives the losses."""
     with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
@@ -130,9 +145,12 @@ def train_step(
             with torch.no_grad():
                 read = lesson.teacher
                 teacher_logits = teacher.logits(teacher.states(read), read.replies[read.distilled])
-        values = losses(model, lesson.batch, turn_end, teacher_logits)
+        values = losses(model, lesson.batch, turn_end, teacher_logits, tone_head)
         total = (
-            values["text"] + settings.end_weight * values["end"] + settings.distil_weight * values["distil"]
+            values["text"]
+            + settings.end_weight * values["end"]
+            + settings.distil_weight * values["distil"]
+            + settings.tone_weight * values["tone"]
         )
     for stepper in steppers:
         for group in stepper.param_groups:
@@ -146,12 +164,13 @@ def train_step(
 
 
 def steppers_of(
-    model: SpokenLanguageModel, settings: SlmTraining
+    model: SpokenLanguageModel, settings: SlmTraining, tone_head: nn.Linear | None = None
 ) -> tuple[torch.optim.Muon, torch.optim.AdamW]:
-    """The two optimizers: the projector counts as "all else"."""
+    """The two optimizers: the projector and the tone's read-out count as "all else"."""
     matrices = [parameter for parameter in model.backbone.model.layers.parameters() if parameter.ndim == 2]
     known = {id(parameter) for parameter in matrices}
     others = [parameter for parameter in model.parameters() if id(parameter) not in known]
+    others += list(tone_head.parameters()) if tone_head is not None else []
     return optimizers(matrices, others, settings.muon_rate, settings.adam_rate)
 
 
@@ -178,10 +197,11 @@ class Examination:
     @property
     def names(self) -> tuple[str, ...]:
         """The columns that `hold` fills."""
-        return tuple(f"{name}{kind}" for name in self._sets for kind in ("", "_sums"))
+        kinds = ("", "_sums", "_tones")
+        return tuple(f"{name}{kind}" for name in self._sets for kind in kinds if (name, kind) != ("typed", "_tones"))
 
     def hold(self, model: SpokenLanguageModel) -> dict[str, float]:
-        """Shares of turns answered exactly: all of them, and the sums alone."""
+        """Shares of turns answered exactly: all of them, the sums alone, and in speech those that need the tone."""
         model.eval()
         shares = {}
         for name, items in self._sets.items():
@@ -191,13 +211,18 @@ class Examination:
             sums = {key for key in asked if turns[key].skill == "arithmetic"}
             shares[name] = sum(right[key] for key in asked) / max(len(asked), 1)
             shares[f"{name}_sums"] = sum(right[key] for key in sums) / max(len(sums), 1)
+            if name == "spoken":
+                toned = {key for key in asked if turns[key].tone is not None}
+                shares["spoken_tones"] = sum(right[key] for key in toned) / max(len(toned), 1)
         model.train()
         return shares
 
 
 def _start(model: SpokenLanguageModel, settings: SlmTraining) -> SpokenLanguageModel | None:
-    """In stage 'speech', load what stage 'text' has learned and give a frozen copy of it as the teacher."""
+    """Load the weights of `start` if there is one; in stage 'speech', give a frozen copy of them as the teacher."""
     if settings.stage == "text":
+        if settings.start is not None:
+            model.load_state_dict(read_state(settings.start)["model"])
         return None
     if settings.start is None or settings.corpus is None:
         raise InputError(

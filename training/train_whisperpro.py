@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from ..models.alignment import final_token_frames, spikes, word_end_frames
 from ..models.checkpoint import load_checkpoint
 from ..models.whisperpro import WhisperPro, WhisperProConfig, prosody_visible
+from .attention import attend_in_fp32
 from .reconstruction import ReconstructionDecoder
 from .runs import Log, Stateful, optimizers, resume, save, schedule
 from .speech_corpus import IGNORE, SpeechBatch, SpeechBatches
@@ -45,7 +46,7 @@ class WhisperProTraining:
     """Utterances that are drawn at once and sorted by length."""
     workers: int = 1
     threads: int = 2
-    bfloat16: bool = False
+    bfloat16: bool = True
     report_every: int = 25
     save_every: int = 250
     seed: int = 1
@@ -63,6 +64,8 @@ def train_whisperpro(settings: WhisperProTraining) -> None:
         model.initialize()
     else:
         model.load_state_dict(load_checkpoint(settings.start).speech.model.state_dict())
+    if settings.bfloat16:
+        attend_in_fp32(model.whisper)
     decoder = ReconstructionDecoder(config.d_model, 2 * config.n_mels)
     parameters = [*model.parameters(), *decoder.parameters()]
     layers = [*model.whisper.encoder.layers, *model.whisper.decoder.layers]
