@@ -10,7 +10,8 @@ from requirements import require_module
 from textpro.agent.runtime import model_folder
 from textpro.models.checkpoint import load_checkpoint
 from textpro.training.runs import read_state
-from textpro.training.train_whisperpro import WhisperProTraining, train_whisperpro
+from textpro.training import train_whisperpro as module
+from textpro.training.train_whisperpro import MOST_CRASHES, WhisperProTraining, train_whisperpro
 
 
 @pytest.fixture(autouse=True)
@@ -50,3 +51,34 @@ def test_a_run_begins_with_a_checkpoint_and_goes_on_at_its_step(tmp_path):
     bundled = load_checkpoint(model_folder("tiny")).speech.model.state_dict()
     for name, value in first["model"].items():
         assert (value - bundled[name]).abs().max() < 0.01, name
+
+
+CRASH = "DataLoader worker (pid 7) is killed by signal: Segmentation fault. "
+
+
+def test_a_crash_of_the_worker_that_makes_speech_costs_the_steps_since_the_last_checkpoint_only(tmp_path, monkeypatch):
+    tried = []
+
+    def crashes_twice(_, attempt):
+        tried.append(attempt)
+        if attempt < 2:
+            raise RuntimeError(CRASH)
+
+    monkeypatch.setattr(module, "_train", crashes_twice)
+    train_whisperpro(settings(tmp_path, 4))
+    assert tried == [0, 1, 2]
+
+
+def test_other_errors_and_endless_crashes_end_the_training(tmp_path, monkeypatch):
+    tried = []
+
+    def fails(_, attempt):
+        tried.append(attempt)
+        raise RuntimeError(CRASH if len(tried) > 1 else "out of memory")
+
+    monkeypatch.setattr(module, "_train", fails)
+    with pytest.raises(RuntimeError, match="memory"):
+        train_whisperpro(settings(tmp_path, 4))
+    with pytest.raises(RuntimeError, match="worker"):
+        train_whisperpro(settings(tmp_path, 4))
+    assert len(tried) == 2 + MOST_CRASHES

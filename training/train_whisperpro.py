@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,11 @@ from .reconstruction import ReconstructionDecoder
 from .runs import Log, Stateful, optimizers, resume, save, schedule
 from .speech_corpus import IGNORE, SpeechBatch, SpeechBatches
 from .tokenizer import train_tokenizer
+
+_log = logging.getLogger(__name__)
+MOST_CRASHES = 20
+OTHER_SENTENCES = 100_003
+"""Added to the seed after a crash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,22 @@ class WhisperProTraining:
 
 
 def train_whisperpro(settings: WhisperProTraining) -> None:
-    """Train, or go on, in `settings.folder`; writes `checkpoint.pt`, `log.csv` and the tokenizer there."""
+    """Train, or go on, in `settings.folder`; writes `checkpoint.pt`, `log.csv` and the tokenizer there.
+
+    Once in some ten thousand sentences espeak-ng crashes, and its worker with it. Training then goes on from the last
+    checkpoint with other sentences.
+    """
+    for attempt in range(MOST_CRASHES + 1):
+        try:
+            _train(settings, attempt)
+            return
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error) or attempt == MOST_CRASHES:
+                raise
+            _log.warning("the worker that makes speech died (%s); going on from the last checkpoint", error)
+
+
+def _train(settings: WhisperProTraining, attempt: int) -> None:
     settings.folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
@@ -77,7 +98,12 @@ def train_whisperpro(settings: WhisperProTraining) -> None:
     step = resume(settings.folder, parts)
     batches = DataLoader(
         SpeechBatches(
-            config, tokenizer, settings.batch_frames, settings.seed + step, max(0, settings.easy_steps - step), settings.pool
+            config,
+            tokenizer,
+            settings.batch_frames,
+            settings.seed + step + attempt * OTHER_SENTENCES,
+            max(0, settings.easy_steps - step),
+            settings.pool,
         ),
         batch_size=None,
         num_workers=settings.workers,
