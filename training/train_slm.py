@@ -30,6 +30,7 @@ from .slm_evaluation import exact_turns
 from .slm_lessons import LessonBatch, Lessons
 from .slm_model import SpokenLanguageModel, backbone_config, losses
 from .slm_sequences import Renderer, TrainingSequence
+from .team import ALONE, Team, join_team
 
 FILLERS = "fillers"
 
@@ -79,6 +80,7 @@ class SlmTraining:
 
 def train_slm(settings: SlmTraining) -> None:
     """Train, or go on, in `settings.folder`; writes `checkpoint.pt` and `log.csv` there."""
+    team = join_team()
     settings.folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
@@ -101,7 +103,7 @@ def train_slm(settings: SlmTraining) -> None:
     heard = read_shards(settings.corpus, "train") if settings.corpus is not None else []
     lessons = Lessons(
         renderer,
-        settings.seed + step,
+        team.data_seed(settings.seed + step),
         settings.rows,
         pad,
         heard,
@@ -117,8 +119,10 @@ def train_slm(settings: SlmTraining) -> None:
         dense_for = settings.dense_until * settings.steps if settings.stage == "text" else 0
         lesson = lessons.batch(settings.dense_share if step < dense_for else settings.dense_share_after)
         rate = schedule(step, settings.steps, settings.warm_up)
-        values = train_step(model, teacher, lesson, (muon, adam), rate, chat.turn_end_id, settings, tone_head)
+        values = train_step(model, teacher, lesson, (muon, adam), rate, chat.turn_end_id, settings, tone_head, team)
         step += 1
+        if not team.is_first:
+            continue
         log.add(values)
         if step % settings.evaluate_every == 0 or step == settings.steps:
             log.note(examination.hold(model))
@@ -137,6 +141,7 @@ def train_step(
     turn_end: int,
     settings: SlmTraining,
     tone_head: nn.Linear | None = None,
+    team: Team = ALONE,
 ) -> dict[str, Tensor]:
     """One step at `rate` of the full learning rates; gives the losses."""
     with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
@@ -157,6 +162,7 @@ def train_step(
             group["lr"] = group["full_lr"] * rate
         stepper.zero_grad(set_to_none=True)
     total.backward()
+    team.average_gradients([parameter for stepper in steppers for group in stepper.param_groups for parameter in group["params"]])
     values["norm"] = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for stepper in steppers:
         stepper.step()

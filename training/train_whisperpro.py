@@ -20,6 +20,7 @@ from .attention import attend_in_fp32
 from .reconstruction import ReconstructionDecoder
 from .runs import Log, Stateful, optimizers, resume, save, schedule
 from .speech_corpus import IGNORE, SpeechBatch, SpeechBatches
+from .team import join_team
 from .tokenizer import train_tokenizer
 
 _log = logging.getLogger(__name__)
@@ -62,23 +63,28 @@ def train_whisperpro(settings: WhisperProTraining) -> None:
     """Train, or go on, in `settings.folder`; writes `checkpoint.pt`, `log.csv` and the tokenizer there.
 
     Once in some ten thousand sentences espeak-ng crashes, and its worker with it. Training then goes on from the last
-    checkpoint with other sentences.
+    checkpoint with other sentences; a team of processes has to be started again.
     """
     for attempt in range(MOST_CRASHES + 1):
         try:
             _train(settings, attempt)
             return
         except RuntimeError as error:
-            if "DataLoader worker" not in str(error) or attempt == MOST_CRASHES:
+            if "DataLoader worker" not in str(error) or attempt == MOST_CRASHES or join_team().size > 1:
                 raise
             _log.warning("the worker that makes speech died (%s); going on from the last checkpoint", error)
 
 
 def _train(settings: WhisperProTraining, attempt: int) -> None:
+    team = join_team()
     settings.folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
+    if not team.is_first:
+        team.wait()
     tokenizer = shared_tokenizer(settings.folder, settings.start)
+    if team.is_first:
+        team.wait()
     config = WhisperProConfig(vocab_size=len(tokenizer))
     model = WhisperPro(config)
     if settings.start is None:
@@ -101,7 +107,7 @@ def _train(settings: WhisperProTraining, attempt: int) -> None:
             config,
             tokenizer,
             settings.batch_frames,
-            settings.seed + step + attempt * OTHER_SENTENCES,
+            team.data_seed(settings.seed + step + attempt * OTHER_SENTENCES),
             max(0, settings.easy_steps - step),
             settings.pool,
         ),
@@ -127,15 +133,17 @@ def _train(settings: WhisperProTraining, attempt: int) -> None:
         muon.zero_grad()
         adam.zero_grad()
         total.backward()
+        team.average_gradients(parameters)
         losses["norm"] = nn.utils.clip_grad_norm_(parameters, 1.0)
         muon.step()
         adam.step()
         step += 1
-        log.add(losses)
-        if step % settings.report_every == 0:
-            log.write(step, time.monotonic() - began)
-        if step % settings.save_every == 0 or step >= settings.steps:
-            save(settings.folder, parts, step)
+        if team.is_first:
+            log.add(losses)
+            if step % settings.report_every == 0:
+                log.write(step, time.monotonic() - began)
+            if step % settings.save_every == 0 or step >= settings.steps:
+                save(settings.folder, parts, step)
         if step >= settings.steps:
             return
 
