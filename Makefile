@@ -60,7 +60,7 @@ $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	  echo "      For the small CPU build: make TORCH_INDEX=https://download.pytorch.org/whl/cpu"; \
 	fi
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_INDEX) $(PIP_ARGS) \
-	  -c constraints.txt -e '.[espeak,dev]'
+	  -c constraints.txt -e '.[espeak,piper,mcp,dev]'
 	@touch $@
 
 # The first of these that is 3.11 to 3.14 (what the pinned torch has builds for) and can create environments.

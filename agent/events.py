@@ -132,7 +132,7 @@ class Interrupt(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall(Event):
-    """The model calls a tool."""
+    """The model calls a tool. Each call gets one `tool_result`, which may come after its reply was cut off."""
 
     call_id: str
     name: str
@@ -149,8 +149,27 @@ class ToolResult(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConfirmationRequest(Event):
+    """A call waits for the user's yes or no, which the next turn or `Session.confirm` gives; `question` is spoken."""
+
+    call_id: str
+    name: str
+    arguments: dict[str, object]
+    question: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfirmationAnswer(Event):
+    """A waiting call was decided: by the user's "words", by the "client", or refused as the words stayed "unclear"."""
+
+    call_id: str
+    accepted: bool
+    decided_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyDelta(Event):
-    """More text of the reply."""
+    """More text of the reply; also what the agent says by itself: that a tool takes a moment, a question."""
 
     text: str
 

@@ -13,11 +13,13 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine import Engine
+from ..engine import Engine, SpeechDone
 from ..models.checkpoint import Checkpoint
 from ..models.speech_stream import Encode, Extend, Prosody, Verify
+from ..models.whisper_full import FullWhisper, Transcribe
 from ..models.whisperpro import TONES
 from ..streaming.clock import SAMPLES_PER_MS, ms_to_samples
+from ..streaming.full_recognizer import FullRecognizer
 from ..streaming.recognizer import Recognized, Recognizer
 from ..streaming.ring import AudioRing
 from ..streaming.signal_prosody import measure
@@ -30,6 +32,7 @@ PRE_ROLL_MS = 500
 """Audio before the detected onset that belongs to the turn."""
 UNKNOWN_BELOW = 0.6
 """Confidence under which a label says unknown."""
+NO_TONE = ("unknown", 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +52,24 @@ class Listener:
     def __init__(self, engine: Engine, checkpoint: Checkpoint, prosody: bool) -> None:
         self._engine, self._checkpoint, self._prosody = engine, checkpoint, prosody
         self._ring, self._detector = AudioRing(), SpeechDetector()
+        self._recognizer = self._open_recognizer(checkpoint)
+        full = isinstance(self._recognizer, FullRecognizer)
+        work = ("transcribe",) if full else ("encode", "verify", "extend", "prosody")
+        self.stages = dict.fromkeys(("vad", *work, "interleave"), 0.0)
+        self.is_open = self._speaking = False
+        self.tone: tuple[str, float] = NO_TONE
+        self.start_samples = self._end_samples = self._fed_samples = 0
+
+    def _open_recognizer(self, checkpoint: Checkpoint) -> Recognizer | FullRecognizer:
+        """The recognizer for the checkpoint's kind of speech model."""
+        speech = checkpoint.speech
+        if isinstance(speech, FullWhisper):
+            self._prosody = self._prosody and speech.feature_dim > 0
+            return FullRecognizer(self._ask, speech.window_samples, self._prosody)
         tokenizer = checkpoint.tokenizer
         pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
         starts_word = [piece.startswith("\u0120") for piece in pieces]
-        self._recognizer = Recognizer(self._run, checkpoint.speech.config, starts_word)
-        self.stages = dict.fromkeys(("vad", "encode", "verify", "extend", "prosody", "interleave"), 0.0)
-        self.is_open = self._speaking = False
-        self.start_samples = self._end_samples = self._fed_samples = 0
+        return Recognizer(self._run, speech.config, starts_word)
 
     def listen(self, samples: NDArray[np.float32]) -> Iterator[Heard]:
         """The detector's chunks that `samples` [n] at 16 kHz complete."""
@@ -86,23 +100,25 @@ class Listener:
 
     @property
     def tokens(self) -> tuple[int, ...]:
-        """Committed tokens of the turn."""
-        return self._recognizer.log.tokens
+        """Committed tokens of the turn, as the backbone reads them."""
+        return self._checkpoint.heard_ids(self._recognizer.log.tokens)
 
     @property
     def vectors(self) -> list[NDArray[np.float32]] | None:
-        """Their prosody vectors; None with prosody off."""
+        """The prosody vectors of the recognizer's tokens; None with prosody off or a plain Whisper."""
         return self._recognizer.log.vectors if self._prosody else None
 
     @property
     def text(self) -> str:
         """Committed words of the turn."""
-        return self._checkpoint.chat.text(self.tokens).strip()
+        return self._checkpoint.speech_text(self._recognizer.log.tokens).strip()
 
     @property
     def words(self) -> list[str]:
-        """The same as a list."""
-        return self.text.split()
+        """The same as a list; a full recognizer gives the words it is likely to commit as long as none is."""
+        recognizer = self._recognizer
+        likely = recognizer.likely if isinstance(recognizer, FullRecognizer) else recognizer.log.tokens
+        return self._checkpoint.speech_text(likely).split()
 
     @property
     def realtime_factor(self) -> float | None:
@@ -118,7 +134,7 @@ class Listener:
         self._fed_samples = self.start_samples
         self.stages = dict.fromkeys(self.stages, 0.0)
         self._recognizer.start()
-        self.is_open = True
+        self.is_open, self.tone = True, NO_TONE
         self._feed()
 
     def close(self) -> None:
@@ -145,13 +161,16 @@ class Listener:
             self._fed_samples = end
 
     async def _run(self, item: Encode | Verify | Extend | Prosody) -> object:
+        return (await self._ask(item)).value
+
+    async def _ask(self, item: Encode | Verify | Extend | Prosody | Transcribe) -> SpeechDone:
         done = await self._engine.run(item)
         self.stages[type(item).__name__.lower()] += done.seconds
-        return done.value
+        return done
 
     def _report(self, change: Recognized) -> Report:
         report: Report = []
-        log, chat = self._recognizer.log, self._checkpoint.chat
+        log, words = self._recognizer.log, self._checkpoint.speech_text
         if change.retracted_to is not None:
             report.append(("TokensRetracted", {"to_index": change.retracted_to}))
         if change.committed:
@@ -159,22 +178,23 @@ class Listener:
             values: dict[str, object] = {
                 "start_index": len(log) - len(tokens),
                 "tokens": tokens,
-                "text": chat.text(tokens),
+                "text": words(tokens),
                 "end_ms": (self.start_samples + log.end_samples) // SAMPLES_PER_MS,
             }
             report.append(("TokensCommitted", values))
             if self._prosody:
                 report.append(("Prosody", self._sounds_like()))
-        report.append(("Update", {"committed": self.text, "tentative": chat.text(change.tentative).strip()}))
+        report.append(("Update", {"committed": self.text, "tentative": words(change.tentative).strip()}))
         return report
 
     def _sounds_like(self) -> dict[str, object]:
         """Fields of the Prosody event for the turn so far."""
-        probabilities = self._checkpoint.speech.tone_probabilities(np.stack(self._recognizer.log.vectors))
-        best = int(probabilities.argmax())
-        confidence = float(probabilities[best])
+        speech, label, confidence = self._checkpoint.speech, "unknown", 0.0
+        if not isinstance(speech, FullWhisper):  # which has no head that reads a tone
+            probabilities = speech.tone_probabilities(np.stack(self._recognizer.log.vectors))
+            best = int(probabilities.argmax())
+            confidence = float(probabilities[best])
+            label = TONES[best] if confidence >= UNKNOWN_BELOW else "unknown"
+        self.tone = (label, confidence)
         signal = measure(self._ring.read(self.start_samples, self._fed_samples), len(self.words))
-        label = TONES[best] if confidence >= UNKNOWN_BELOW else "unknown"
         return {"label": label, "confidence": round(confidence, 3), **asdict(signal)}
-
-

@@ -1,15 +1,15 @@
 """One reply: decode behind the user's turn, call tools, cut into clauses, speak them, keep the ledger.
 
-The tokens go into the context as they are sampled. When the reply is cut off, the context is truncated to the tokens whose
-text was heard and closed with the cut-off mark, so the next turn reads exactly what the user knows.
+The tokens go into the context as they are sampled. When the reply is cut off, the context is made to hold the words that
+were heard, the calls that were begun with what came of them, and the cut-off mark: what the user knows and what was done.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
@@ -18,18 +18,40 @@ from ..models.chat import ChatFormat
 from ..models.demo_tools import Call
 from ..models.errors import InputError
 from ..streaming.clauses import ClauseSplitter
-from ..streaming.synthesis import Synthesizer
+from ..streaming.synthesis import AS_SET, Manner, Synthesizer
+from .late_results import OpenResponse
 from .ledger import PlaybackLedger
-from .tools import Toolbox
+from .tool_calls import MAX_TOOL_CALLS, ToolCalls, ToolRun, Waiting
 
-MAX_TOOL_CALLS = 4
-"""Calls in one reply before the model is made to speak."""
+FILLER_AFTER_MS = 800
+"""How long a tool may take before its filler is spoken."""
+GIVING_UP = "I could not do that."
+"""Said by a model that goes on calling when it may not any more, and has said nothing else."""
+
+
+@dataclass(slots=True)
+class _Message:
+    """One message of the reply. `opening` is what stands before its tokens `ids`, of which the first `words` are said;
+    they begin at `text_at` of the reply's text, if any are. `calls` says where each begun call ends in `ids`."""
+
+    opening: Sequence[int]
+    closing: Sequence[int]
+    ids: list[int] = field(default_factory=list)
+    words: int = 0
+    text_at: int | None = None
+    calls: list[tuple[int, ToolRun]] = field(default_factory=list)
+
+    @property
+    def runs(self) -> tuple[ToolRun, ...]:
+        return tuple(run for _, run in self.calls)
 
 
 class Reply:
     """Runs as a task of its own; what it has to say goes through `say(event name, fields)`.
 
-    `seconds` is compute by stage, begun with that of the listening; `first_ms` the time to the first text and sound.
+    `begins` is what the waiting call of an earlier turn makes of it (`ToolCalls.answer`); `behind_user` False: it follows
+    no turn of the user but a client's decision. `seconds` is compute by stage, begun with that of the listening;
+    `first_ms` the time to the first text and sound.
     """
 
     def __init__(
@@ -37,26 +59,36 @@ class Reply:
         engine: Engine,
         context: Context,
         chat: ChatFormat,
-        toolbox: Toolbox,
+        calls: ToolCalls,
         synthesizer: Synthesizer | None,
         say: Callable[..., None],
+        turn_id: int,
         max_tokens: int,
         sampling: Sampling,
         listening: dict[str, float],
+        begins: ToolRun | Waiting | None = None,
+        behind_user: bool = True,
+        manner: Manner = AS_SET,
     ) -> None:
-        self._engine, self._context, self._chat, self._toolbox = engine, context, chat, toolbox
-        self._synthesizer = synthesizer
+        self._engine, self._context, self._chat, self._calls = engine, context, chat, calls
+        self._synthesizer, self._turn_id, self._manner = synthesizer, turn_id, manner
         self._max_tokens, self._sampling = max_tokens, sampling
         self._clauses: asyncio.Queue[str | None] = asyncio.Queue()
         self._splitter = ClauseSplitter()
-        self._ids: list[int] = []
         self._base = context.length  # behind the user's turn
-        self._start: int | None = None  # where the running message begins
-        self._said_before = ""  # text of the messages before it
+        self._held: list[int] = []  # tokens that are in the context behind it
+        self._question = begins.question if isinstance(begins, Waiting) else None
+        if isinstance(begins, ToolRun):
+            decided = _Message((), chat.reply_close() if behind_user else (), calls=[(0, begins)])
+            self._messages = [decided]
+        else:
+            self._messages = [_Message(chat.reply_open(), chat.reply_close())]
+        self._filled = False
         self.text = ""
         self.ledger = PlaybackLedger(synthesizer.sample_rate if synthesizer else 16_000)
         self.generated = False
         self.synthesized = synthesizer is None
+        self.left_open: OpenResponse | None = None
         self.say = say
         self.seconds: dict[str, float] = {**listening, "prefill": 0.0, "decode": 0.0}
         self._began = perf_counter()
@@ -77,60 +109,122 @@ class Reply:
                 await speaking
         finally:
             if speaking and not speaking.done():
-                speaking.cancel()
                 if self._synthesizer:
                     self._synthesizer.cancel()
+                speaking.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await speaking
 
     async def _generate(self) -> None:
-        await self._prefill(self._chat.reply_open())
-        for round_ in range(MAX_TOOL_CALLS + 1):
-            call = await self._decode()
-            if call is None or round_ == MAX_TOOL_CALLS:
-                break
-            call_id = uuid.uuid4().hex[:12]
-            self._say("ToolCall", call_id=call_id, name=call.name, arguments=dict(call.arguments))
-            result = await self._toolbox.run(call)
-            self._say("ToolResult", call_id=call_id, name=call.name, result=result)
-            await self._prefill((*self._chat.after_turn_end(), *self._chat.response(result)))
+        message = self._messages[0]
+        await self._prefill(message.opening)
+        if message.calls:
+            await self._settle(message.runs[0])
+            await self._prefill(message.closing)
+            message = await self._respond(message)
+        if self._question is not None:
+            await self._ask(message, self._question)
+        else:
+            await self._converse(message)
         await self._prefill(self._chat.after_turn_end())
-        self._spoken(self._splitter.flush())
+        self._flush()
         self.generated = True
 
-    async def _decode(self) -> Call | None:
-        """Decode one assistant message; gives the call if it is one."""
-        self._ids, self._start, self._said_before = [], self._context.length, self.text
+    async def _converse(self, message: _Message) -> None:
+        """Messages until one calls nothing, or one asks the user."""
+        while calls := await self._decode(message):
+            if self._calls.made(self._turn_id) > MAX_TOOL_CALLS:
+                return await self._give_up(message)
+            self._flush()
+            for end, called in calls:
+                run = self._calls.begin(called, self._turn_id, self.say)
+                message.calls.append((end, run))
+                await self._settle(run)
+            await self._prefill(self._chat.after_turn_end())
+            message = await self._respond(message)
+            if (waiting := self._calls.waiting) is not None:
+                return await self._ask(message, waiting.question)
+
+    async def _respond(self, message: _Message) -> _Message:
+        """Tell the model what came of a message's calls; gives the message that follows."""
+        await self._prefill(self._chat.responses([run.report for run in message.runs]))
+        following = _Message((), self._chat.reply_close())
+        self._messages.append(following)
+        return following
+
+    async def _settle(self, run: ToolRun) -> None:
+        """Wait for a run that does not wait for the user; say its filler when it is slow, once in a reply."""
+        filler = run.tool.filler if run.tool is not None and not self._filled else None
+        if run.is_waiting or run.result is not None:
+            return
+        if filler:
+            await asyncio.wait({run.finished}, timeout=FILLER_AFTER_MS / 1000)
+            if run.result is None:
+                self._filled = True
+                self._add(f" {filler}" if self.text and not self.text[-1].isspace() else filler)
+                self._flush()
+        await asyncio.wait({run.finished})
+
+    async def _ask(self, message: _Message, question: str) -> None:
+        """Put a question of our own to the user, as words of the model."""
+        await self._write(message, self._chat.reply(question))
+        await self._prefill((self._chat.turn_end_id,))
+
+    async def _give_up(self, message: _Message) -> None:
+        """The model calls on although it may not: take that back, and let it have said something."""
+        del message.ids[message.words :]
+        await self._hold(self._words_as_heard(self.text)[0])
+        if not self.text.strip():
+            await self._write(message, self._chat.reply(GIVING_UP))
+        await self._prefill((self._chat.turn_end_id,))
+
+    async def _write(self, message: _Message, ids: Sequence[int]) -> None:
+        await self._prefill(ids)
+        message.ids += ids
+        message.words = len(message.ids)
+        self._grow(message, self._chat.text(message.ids), final=True)
+
+    async def _decode(self, message: _Message) -> list[tuple[int, Call | InputError]]:
+        """Decode one assistant message; gives its calls and where each ends."""
         stop = self._chat.turn_end_id
         stopped = False
         async with self._engine.stream(Decode(self._context, self._max_tokens, self._sampling, (stop,))) as tokens:
             async for token in tokens:
                 self.seconds["decode"] += token.seconds
+                self._held.append(token.id)
                 if token.id == stop:
                     stopped = True
                     break
-                self._ids.append(token.id)
-                if not self._chat.is_call(self._ids):
-                    self._grow(self._chat.text(self._ids))
+                message.ids.append(token.id)
+                if not self._chat.is_call(message.ids):
+                    message.words = len(message.ids)
+                    self._grow(message, self._chat.text(message.ids))
         if not stopped:
             await self._prefill((stop,))
-        if self._chat.is_call(self._ids):
-            try:
-                parsed = self._chat.parse(self._ids)
-            except InputError as error:
-                parsed = Call("unreadable", {"error": str(error)})
-            return parsed if isinstance(parsed, Call) else None
-        self._grow(self._chat.text(self._ids), final=True)
-        return None
+        calls = self._chat.calls(message.ids)
+        if calls:
+            message.words = min(message.words, calls[0][0])
+        self._grow(message, self._chat.text(message.ids[: message.words]), final=True)
+        return [(end, called) for _, end, called in calls]
 
-    def _grow(self, text: str, final: bool = False) -> None:
-        """The reply's text is now `text`; characters that are not complete yet wait."""
-        text = self._said_before + (text if final else text.rstrip("\ufffd"))
-        delta = text[len(self.text) :]
-        if delta:
-            self.text = text
-            self._say("ReplyDelta", text=delta)
-            self._spoken(self._splitter.push(delta))
+    def _grow(self, message: _Message, text: str, final: bool = False) -> None:
+        """The message's text is now `text`; characters that are not complete yet wait, and so does leading space."""
+        text = text if final else text.rstrip("\ufffd")
+        if message.text_at is None:
+            if text.strip():
+                gap = " " if self.text and not self.text[-1].isspace() and not text[0].isspace() else ""
+                message.text_at = len(self.text) + len(gap)
+                self._add(gap + text)
+        elif delta := text[len(self.text) - message.text_at :]:
+            self._add(delta)
+
+    def _add(self, delta: str) -> None:
+        self.text += delta
+        self._say("ReplyDelta", text=delta)
+        self._spoken(self._splitter.push(delta))
+
+    def _flush(self) -> None:
+        self._spoken(self._splitter.flush())
 
     def _spoken(self, clauses: Sequence[str]) -> None:
         for clause in clauses:
@@ -139,29 +233,60 @@ class Reply:
     async def _speak(self) -> None:
         assert self._synthesizer is not None
         while (clause := await self._clauses.get()) is not None:
-            if not clause.strip():
-                continue
             self.ledger.begin_clause(clause)
-            async for chunk in self._synthesizer.synthesize(clause):
-                self.ledger.add_audio(len(chunk.pcm), chunk.words)
-                self._say("Audio", pcm=chunk.pcm, sample_rate=self._synthesizer.sample_rate, text=clause)
+            if clause.strip():
+                async for chunk in self._synthesizer.synthesize(clause, manner=self._manner):
+                    self.ledger.add_audio(len(chunk.pcm), chunk.words)
+                    self._say("Audio", pcm=chunk.pcm, sample_rate=self._synthesizer.sample_rate, text=clause)
             self.ledger.end_clause()
         self.synthesized = True
 
     async def cut_off(self, heard: str) -> None:
-        """Make the context hold the reply as heard, the cut-off mark and the end of the turn."""
-        opening: Sequence[int] = ()
-        if self._start is None:  # nothing was decoded yet
-            opening, keep = self._chat.reply_open(), self._base
-        else:
-            kept, room = 0, len(heard.rstrip()) - len(self._said_before)
-            while kept < len(self._ids) and len(self._chat.text(self._ids[: kept + 1]).rstrip()) <= room:
-                kept += 1
-            keep = self._start + kept
-        await self._engine.run(Truncate(self._context, min(keep, self._context.length)))
-        await self._prefill((*opening, self._chat.cut_off_id, self._chat.turn_end_id, *self._chat.after_turn_end()))
+        """Make the context hold the reply as heard, with the calls that were begun, the cut-off mark and the end of the
+        turn. Calls that still run are owed to the model; if the reply ends with them, `left_open` says where."""
+        wanted, response = self._words_as_heard(heard)
+        for run in (run for message in self._messages for run in message.runs):
+            if run.result is None and not run.is_waiting:
+                self._calls.owe(run)
+                self.left_open = response
+        await self._hold((*wanted, self._chat.cut_off_id))
+        await self._prefill(self._chat.reply_close())
+
+    def _words_as_heard(self, heard: str) -> tuple[list[int], OpenResponse | None]:
+        """The reply's tokens behind the user's turn, up to the end of what was heard or done; and the last response."""
+        wanted: list[int] = []
+        response: OpenResponse | None = None
+        for message in self._messages:
+            wanted += message.opening
+            kept = self._kept(message, heard)
+            wanted += message.ids[:kept]
+            if not message.calls:
+                break
+            if kept < message.words:
+                wanted.append(self._chat.cut_off_id)
+            wanted += (*message.ids[message.words : message.calls[-1][0]], *message.closing)
+            response = OpenResponse(self._base + len(wanted), message.runs)
+            wanted += self._chat.responses([run.report for run in message.runs])
+        return wanted, response
+
+    def _kept(self, message: _Message, heard: str) -> int:
+        """How many of a message's tokens were heard."""
+        kept, room = 0, 0 if message.text_at is None else len(heard.rstrip()) - message.text_at
+        while kept < message.words and len(self._chat.text(message.ids[: kept + 1]).rstrip()) <= room:
+            kept += 1
+        return kept
+
+    async def _hold(self, wanted: Sequence[int]) -> None:
+        """Make the context hold these tokens behind the user's turn, and nothing else."""
+        kept = 0
+        while kept < min(len(wanted), len(self._held)) and wanted[kept] == self._held[kept]:
+            kept += 1
+        await self._engine.run(Truncate(self._context, self._base + kept))
+        del self._held[kept:]
+        await self._prefill(wanted[kept:])
 
     async def _prefill(self, tokens: Sequence[int]) -> Any:
         done = await self._engine.run(Append(self._context, tuple(Entry(token) for token in tokens)))
+        self._held += tokens
         self.seconds["prefill"] += done.seconds
         return done

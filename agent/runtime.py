@@ -11,12 +11,14 @@ from typing import Self
 import torch
 
 from ..engine import Engine, Sampling
-from ..models.checkpoint import load_checkpoint
+from ..models.checkpoint import Checkpoint
 from ..models.errors import InputError
-from ..streaming.espeak import EspeakProcess, EspeakSynthesizer
-from ..streaming.espeak_worker import EspeakVoice
-from .session import Playback, Session, SessionSettings
-from .tools import Toolbox, ToolFunction
+from ..models.named import Pair, check_model, open_model
+from ..streaming.espeak_frames import EspeakVoice
+from ..streaming.voices import Voice, VoiceSource
+from .session import Session
+from .session_settings import Playback, SessionSettings
+from .tools import Tool, Toolbox, ToolFunction
 from .turns import TurnSettings
 
 
@@ -33,35 +35,40 @@ def model_folder(model: str | Path) -> Path:
 class Runtime:
     """The model, the engine's thread and the voice. Use as an async context manager.
 
+    `model` is a preset (`textpro-agent models`), a folder, a `Pair` of any Whisper and chat model, or a loaded checkpoint.
+
     `slots` conversations at once, more are refused with CapacityError; `context_length` tokens and markers each;
     `speak` False means text only. `threads` is torch's number of CPU threads, None leaves it as it is.
     """
 
     def __init__(
         self,
-        model: str | Path = "tiny",
+        model: str | Path | Pair | Checkpoint = "tiny",
         *,
-        voice: EspeakVoice | None = None,
+        voice: Voice | None = None,
         speak: bool = True,
         slots: int = 4,
         context_length: int = 2048,
         threads: int | None = None,
     ) -> None:
-        self._folder = model_folder(model)
+        if not isinstance(model, Checkpoint):
+            check_model(model)
+        self._model = model
         self._voice = voice or EspeakVoice()
         self._slots, self._context_length, self._threads = slots, context_length, threads
         self._speak = speak
-        self._process = EspeakProcess() if speak else None
+        self._voices = VoiceSource(self._voice) if speak else None
 
     async def __aenter__(self) -> Self:
         if self._threads is not None:
             torch.set_num_threads(self._threads)
-        self.checkpoint = await asyncio.to_thread(load_checkpoint, self._folder)
+        model = self._model
+        self.checkpoint = model if isinstance(model, Checkpoint) else await asyncio.to_thread(open_model, model)
         length = min(self._context_length, self.checkpoint.backbone.max_positions)
         self.engine = Engine(self.checkpoint.backbone, self.checkpoint.speech, slots=self._slots, slot_len=length)
-        if self._process is not None:
+        if self._voices is not None:
             try:
-                await self._process.start()
+                await self._voices.start()
             except BaseException:
                 await self.engine.aclose()
                 raise
@@ -69,28 +76,31 @@ class Runtime:
 
     async def __aexit__(self, *_: object) -> None:
         await self.engine.aclose()
-        if self._process is not None:
-            await self._process.close()
+        if self._voices is not None:
+            await self._voices.close()
 
     def session(
         self,
         instructions: str | None = None,
-        tools: Sequence[ToolFunction] | None = None,
+        tools: Sequence[ToolFunction | Tool] | None = None,
         *,
         prosody: bool = True,
-        voice: EspeakVoice | None = None,
+        voice: Voice | None = None,
         playback: Playback = "assumed",
         turns: TurnSettings | None = None,
         sampling: Sampling | None = None,
+        follow_tone: bool = True,
     ) -> Session:
-        """A conversation; enter it with `async with`. `tools` None means the demo tools."""
-        synthesizer = EspeakSynthesizer(self._process, voice or self._voice) if self._process else None
+        """A conversation; enter it with `async with`. `tools` are functions, or what `tool` makes of them; None means the
+        demo tools."""
+        synthesizer = self._voices.synthesizer(voice) if self._voices else None
         settings = SessionSettings(
             instructions=instructions,
             prosody=prosody,
             playback=playback,
             turns=turns or TurnSettings(),
             sampling=sampling or Sampling(),
+            follow_tone=follow_tone,
         )
         return Session(self.engine, self.checkpoint, synthesizer, Toolbox(tools), settings)
 
@@ -112,5 +122,3 @@ class VoiceAgent:
     async def __aexit__(self, *_: object) -> None:
         await self.session.__aexit__()
         await self._runtime.__aexit__()
-
-

@@ -10,44 +10,34 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine import Append, Context, Engine, Entry, Sampling
+from ..engine import Append, Context, Engine, Entry
 from ..models.checkpoint import Checkpoint
 from ..models.errors import InputError, TextProError
 from ..streaming.audio import check_sample_rate, mono_from_array
 from ..streaming.clock import SAMPLES_PER_MS
 from ..streaming.interleaver import Interleaver
+from ..streaming.reply_prosody import manner_of_reply
 from ..streaming.resample import ResampleStream
-from ..streaming.synthesis import Synthesizer
+from ..streaming.synthesis import AS_SET, Manner, Synthesizer
 from . import events
+from .late_results import LateResults
 from .listener import Listener
 from .reply import Reply
+from .session_settings import SessionSettings
+from .tool_calls import ToolCalls
 from .tools import Toolbox
-from .turns import Decision, TurnMachine, TurnSettings, TurnState
+from .turns import Decision, TurnMachine, TurnState
 
 _log = logging.getLogger(__name__)
-Playback = Literal["acknowledged", "assumed"]
 MAX_INPUTS = 512
 """Pieces of input that may wait; a caller that is faster waits in `send_audio`."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionSettings:
-    """How one conversation is led. `playback`: whether the transport says what it has played (`Session.played`), or all
-    audio that was sent is taken for heard."""
-
-    instructions: str | None = None
-    prosody: bool = True
-    playback: Playback = "assumed"
-    turns: TurnSettings = field(default_factory=TurnSettings)
-    sampling: Sampling = field(default_factory=Sampling)
-    max_reply_tokens: int = 160
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +51,13 @@ class _Typed:
     text: str
 
 
-_Input = _Sound | _Typed | Literal["commit", "interrupt", "end_audio", "check"]
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    call_id: str
+    accepted: bool
+
+
+_Input = _Sound | _Typed | _Decided | Literal["commit", "interrupt", "end_audio", "check"]
 
 
 class Session:
@@ -77,6 +73,7 @@ class Session:
     ) -> None:
         self._engine, self._checkpoint, self._settings = engine, checkpoint, settings
         self._synthesizer, self._toolbox = synthesizer, toolbox
+        self._calls = ToolCalls(toolbox)
         self._inbox: asyncio.Queue[_Input] = asyncio.Queue(MAX_INPUTS)
         self._outbox: asyncio.Queue[events.Event | None] = asyncio.Queue()
         self._machine = TurnMachine(settings.turns)
@@ -95,9 +92,10 @@ class Session:
         self._context: Context = self._engine.open_context()
         self._listener = Listener(self._engine, self._checkpoint, self._settings.prosody)
         self._interleaver = Interleaver(self._engine, self._context, self._checkpoint.chat, self._checkpoint.fusion)
-        if self._settings.instructions:
-            system = self._checkpoint.chat.system(self._settings.instructions)
+        self._late = LateResults(self._engine, self._context, self._checkpoint.chat, self._calls)
+        if system := self._toolbox.system(self._settings.instructions, self._checkpoint):
             await self._engine.run(Append(self._context, tuple(Entry(token) for token in system)))
+        self._history_end = self._context.length  # where the user's next turn begins
         self._task = asyncio.create_task(self._work())
         return self
 
@@ -109,6 +107,7 @@ class Session:
                     await task
         if self._synthesizer is not None:
             self._synthesizer.cancel()
+        await self._calls.aclose()
         self._engine.close_context(self._context)
         self._outbox.put_nowait(None)
 
@@ -138,6 +137,14 @@ class Session:
     async def interrupt(self) -> None:
         """Cut the reply off now."""
         await self._put("interrupt")
+
+    async def confirm(self, call_id: str, accepted: bool) -> None:
+        """Decide a call that waits for the user's yes (`ConfirmationRequest`), as a button does. InputError if it does
+        not wait, or not any more."""
+        waiting = self._calls.waiting
+        if waiting is None or waiting.run.call_id != call_id:
+            raise InputError(f"no call {call_id!r} waits for a decision: answer the last confirmation_request, once")
+        await self._put(_Decided(call_id, accepted))
 
     async def end_audio(self) -> None:
         """No more audio comes; an open turn ends now."""
@@ -189,6 +196,7 @@ class Session:
 
     def _fail(self, error: Exception) -> None:
         """The session ends with a reason; nobody else's does."""
+        self._calls.close()
         if not isinstance(error, TextProError):
             _log.exception("a session failed", exc_info=error)
         reason = str(error) if isinstance(error, TextProError) else f"{type(error).__name__}: {error}"
@@ -201,6 +209,9 @@ class Session:
                 await self._hear(item)
             case _Typed():
                 await self._typed(item.text)
+            case _Decided():
+                if (waiting := self._calls.waiting) is not None and waiting.run.call_id == item.call_id:
+                    waiting.decision = item.accepted
             case "interrupt":
                 await self._interrupt()
             case "commit" | "end_audio":
@@ -212,6 +223,7 @@ class Session:
             case "check":
                 pass
         await self._finish_reply()
+        await self._carry_out()
 
     async def _hear(self, sound: _Sound) -> None:
         if self._resampler is not None and self._resampler.input_rate != sound.sample_rate:
@@ -282,7 +294,8 @@ class Session:
         self._say("TurnEnd", text=text, p_end=self._p_end)
         self._interleaver.close()
         self._listener.close()
-        self._start_reply(self._listener.stages, self._listener.realtime_factor)
+        manner = manner_of_reply(*self._listener.tone) if self._settings.follow_tone else AS_SET
+        await self._start_reply(self._listener.stages, self._listener.realtime_factor, text, manner)
 
     async def _typed(self, text: str) -> None:
         ids = self._checkpoint.chat.words(text)
@@ -292,19 +305,35 @@ class Session:
         synced = await self._interleaver.complete(ids, None)
         self._say("TurnEnd", text=self._checkpoint.chat.text(ids).strip(), p_end=synced.p_end or 0.0)
         self._interleaver.close()
-        self._start_reply({}, None)
+        await self._start_reply({}, None, text)
 
-    def _start_reply(self, listening: dict[str, float], realtime_factor: float | None) -> None:
+    async def _carry_out(self) -> None:
+        """Once the client has decided on a waiting call and nobody speaks a turn: answer without a turn of the user."""
+        waiting = self._calls.waiting
+        if waiting is not None and waiting.decision is not None and self._machine.state is TurnState.IDLE:
+            await self._interrupt()
+            await self._start_reply({}, None, None)
+
+    async def _start_reply(
+        self, listening: dict[str, float], realtime_factor: float | None, words: str | None, manner: Manner = AS_SET
+    ) -> None:
+        """Answer the user's turn, which said `words`, or with None a decision of the client."""
+        await self._late.place(self._history_end)
+        say = partial(self._say, turn_id=self._turn_id, revision=self._revision)
         reply = Reply(
             self._engine,
             self._context,
             self._checkpoint.chat,
-            self._toolbox,
+            self._calls,
             self._synthesizer,
-            partial(self._say, turn_id=self._turn_id, revision=self._revision),
+            say,
+            self._turn_id,
             self._settings.max_reply_tokens,
             self._settings.sampling,
             listening,
+            begins=self._calls.answer(words, self._turn_id, say),
+            behind_user=words is not None,
+            manner=manner,
         )
         self._realtime_factor = realtime_factor
         self._reply = reply
@@ -326,7 +355,7 @@ class Session:
         reply = self._reply
         if reply is None or not (reply.generated and reply.synthesized and reply.ledger.is_played):
             return
-        self._reply = None
+        self._reply, self._history_end = None, self._context.length
         reply.say("ReplyDone", text=reply.text, heard_text=reply.text, interrupted=False)
         self._measure(reply)
 
@@ -338,11 +367,13 @@ class Session:
         task.cancel()
         if self._synthesizer is not None:
             self._synthesizer.cancel()
+        self._calls.interrupt()
         with contextlib.suppress(asyncio.CancelledError):
             await task
         self._reply = None
         heard = reply.ledger.heard_text() if self._synthesizer else reply.text
         await reply.cut_off(heard)
+        self._late.open, self._history_end = reply.left_open, self._context.length
         reply.say("Interrupt", heard_text=heard)
         reply.say("ReplyDone", text=reply.text, heard_text=heard, interrupted=True)
         self._measure(reply)

@@ -9,7 +9,7 @@ cut off behind a given word and the session has to remember what was heard.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from ..agent import events
 from ..agent.runtime import Runtime
-from ..agent.session import Session, SessionSettings
+from ..agent.session import Session
+from ..agent.session_settings import SessionSettings
 from ..agent.tools import Toolbox
 from ..engine import Entry
 from ..models.demo_tools import Call
 from ..models.errors import TextProError
 from ..streaming.clock import SAMPLE_RATE, ms_to_samples
-from ..streaming.synthesis import SpeechChunk, WordTime
+from ..streaming.synthesis import AS_SET, Manner, SpeechChunk, WordTime
 
 WORD_MS = 100
 PIECE_MS = 20
@@ -39,8 +40,8 @@ class SilentVoice:
 
     sample_rate = SAMPLE_RATE
 
-    async def synthesize(self, text: str) -> AsyncIterator[SpeechChunk]:
-        """One chunk, `WORD_MS` for each whitespace word."""
+    async def synthesize(self, text: str, *, manner: Manner = AS_SET) -> AsyncGenerator[SpeechChunk, None]:
+        """One chunk, whatever the manner, `WORD_MS` for each whitespace word."""
         step = ms_to_samples(WORD_MS)
         words = [
             WordTime(found[0], found.start(), len(found[0]), index * step, (index + 1) * step)

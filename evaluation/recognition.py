@@ -74,7 +74,7 @@ class OfflineRecognizer:
         tokenizer = checkpoint.tokenizer
         pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
         starts_word = [piece.startswith("\u0120") for piece in pieces]
-        self._recognizer = Recognizer(self._run, checkpoint.speech.config, starts_word)
+        self._recognizer = Recognizer(self._run, checkpoint.chunked.config, starts_word)
 
     async def recognize(self, samples: NDArray[np.float32]) -> Recognized:
         """Samples float32 [n] at 16 kHz; what is longer than the window is cut."""
@@ -84,7 +84,7 @@ class OfflineRecognizer:
         log = self._recognizer.log
         if not log.tokens:
             return Recognized("", None)
-        tones = self._checkpoint.speech.tone_probabilities(np.stack(log.vectors))
+        tones = self._checkpoint.chunked.tone_probabilities(np.stack(log.vectors))
         return Recognized(self._checkpoint.chat.text(log.tokens).strip(), tones)
 
     async def _run(self, item: Encode | Verify | Extend | Prosody) -> object:

@@ -30,6 +30,11 @@ from .tokens import (
 )
 
 Ids = tuple[int, ...]
+_TOOLS_BEFORE = (
+    "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+    "You are provided with function signatures within <tools></tools> XML tags:"
+)
+_TOOLS_AFTER = "For each function call, return a json object with function name and arguments within"
 LOWER_WORDS, WRITTEN = "lower_words", "written"
 """How a checkpoint knows the user's text: as a recognizer's lower case words, or as it was written."""
 
@@ -62,6 +67,15 @@ class ChatFormat:
     def system(self, text: str) -> Ids:
         """A whole turn of instructions; it comes first or not at all."""
         return (*self._system_open, *self._plain(text.strip()), *self._close)
+
+    def system_with_tools(self, text: str, schemas: Sequence[Mapping[str, Any]]) -> Ids:
+        """A whole turn of instructions that also lists the tools, in the words that Qwen2.5's chat template uses."""
+        listed = "".join(f"\n{json.dumps(dict(schema), ensure_ascii=False)}" for schema in schemas)
+        before = f"{text.strip()}\n\n{_TOOLS_BEFORE}\n<tools>{listed}\n</tools>\n\n{_TOOLS_AFTER} "
+        form = '{"name": <function-name>, "arguments": <args-json-object>}'
+        ids = (*self._plain(before.lstrip()), *self._call, *self._call_end, *self._plain(" XML tags:\n"))
+        shown = (*self._call, *self._newline, *self._plain(form), *self._newline, *self._call_end)
+        return (*self._system_open, *ids, *shown, *self._close)
 
     def user_open(self) -> Ids:
         """What stands before the user's words."""
@@ -110,6 +124,30 @@ class ChatFormat:
         body = json.dumps(dict(result), ensure_ascii=False)
         inside = (*self._response_open, *self._plain(body), *self._response_close)
         return (*self._user_open, *inside, *self._reply_open)
+
+    def responses(self, results: Sequence[Mapping[str, Any]]) -> Ids:
+        """`response` for the results of all calls of one message, in their order."""
+        inside: Ids = ()
+        for result in results:
+            body = json.dumps(dict(result), ensure_ascii=False)
+            lead = self._newline if inside else ()
+            inside += (*lead, *self._response_open, *self._plain(body), *self._response_close)
+        return (*self._user_open, *inside, *self._reply_open)
+
+    def calls(self, ids: Sequence[int]) -> list[tuple[int, int, Call | InputError]]:
+        """All calls of an assistant's turn: where each begins and ends in `ids`, and what it calls or why it cannot
+        be read."""
+        ids, end = tuple(ids), 0
+        found: list[tuple[int, int, Call | InputError]] = []
+        while (start := _find(ids, self._call, end)) is not None:
+            last = _find(ids, self._call_end, start)
+            end = len(ids) if last is None else last + len(self._call_end)
+            try:
+                called = self.parse(ids[start:end])
+                found.append((start, end, called if isinstance(called, Call) else InputError("no call")))
+            except InputError as error:
+                found.append((start, end, error))
+        return found
 
     def text(self, ids: Sequence[int]) -> str:
         """The words of ids, without reserved tokens."""

@@ -9,7 +9,7 @@ unknown or of another shape is refused with its name.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -26,24 +26,45 @@ from .chat import LOWER_WORDS, ChatFormat
 from .errors import CheckpointError
 from .fusion import Fusion
 from .speech_stream import StreamingWhisperPro
+from .whisper_full import FullWhisper
 from .whisperpro import TONES, WhisperPro, WhisperProConfig
 
 FORMAT = 1
 CONFIG, CARD = "textpro_config.json", "README.md"
 WEIGHTS, PROJECTOR = "model.safetensors", "projector.safetensors"
 SPEECH, BACKBONE = "whisperpro", "backbone"
+CAUSAL = "causal language model"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """A loaded folder, in fp32 on the CPU, ready for the engine. `config` is its `textpro_config.json`."""
+    """A recognizer and a backbone that belong together, in fp32 on the CPU, ready for the engine.
 
-    speech: StreamingWhisperPro
+    `tokenizer` is the backbone's; a chunked recognizer shares it, a full one brings its own. `config` holds what
+    `textpro_config.json` does.
+    """
+
+    speech: StreamingWhisperPro | FullWhisper
     backbone: Backbone
     tokenizer: PreTrainedTokenizerFast
     chat: ChatFormat
     fusion: Fusion
     config: dict[str, Any]
+
+    @property
+    def chunked(self) -> StreamingWhisperPro:
+        """The recognizer, for what needs a chunked one; CheckpointError for another."""
+        if isinstance(self.speech, StreamingWhisperPro):
+            return self.speech
+        raise CheckpointError("this needs a chunked recognizer, and the model has a full one: take the bundled model")
+
+    def speech_text(self, tokens: Sequence[int]) -> str:
+        """The words of the recognizer's tokens."""
+        return self.speech.text(tokens) if isinstance(self.speech, FullWhisper) else self.chat.text(tokens)
+
+    def heard_ids(self, tokens: Sequence[int]) -> tuple[int, ...]:
+        """The recognizer's tokens as the backbone reads them: whole words cross, joined by ids."""
+        return self.chat.words(self.speech.text(tokens)) if isinstance(self.speech, FullWhisper) else tuple(tokens)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -54,11 +75,11 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             f"{folder / CONFIG} has format {config.get('format')!r}, this version reads {FORMAT}: update "
             "the package or take a checkpoint that fits it"
         )
-    tokenizer = _load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder)
     chat = ChatFormat(tokenizer, config)
     fusion = Fusion.from_dict(config.get("fusion", {}), chat.marker_id)
     speech = _load_speech(folder / _subfolder(config, "speech", SPEECH))
-    model = _load_backbone(folder / _subfolder(config, "backbone", BACKBONE))
+    model: PreTrainedModel = load_model(folder / _subfolder(config, "backbone", BACKBONE), AutoModelForCausalLM, CAUSAL)
     _check_vocabulary(len(tokenizer), speech.config.vocab_size, model.config.vocab_size)
     if config.get("prosody_layer", speech.config.prosody_layer) != speech.config.prosody_layer:
         raise CheckpointError(
@@ -67,7 +88,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         )
     projector = None
     if fusion.mode != "none":
-        projector = _load_projector(folder / PROJECTOR, model.config.hidden_size, speech.config.d_model)
+        projector = load_projector(folder / PROJECTOR, model.config.hidden_size, speech.config.d_model)
     backbone = Backbone(model, projector, chat.marker_id)
     return Checkpoint(StreamingWhisperPro(speech), backbone, tokenizer, chat, fusion, config)
 
@@ -114,7 +135,8 @@ def save_checkpoint(
         (folder / CARD).write_text(card, encoding="utf-8")
 
 
-def _load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of a folder. CheckpointError without `tokenizer.json`."""
     if not (folder / "tokenizer.json").is_file():
         raise CheckpointError(f"{folder / 'tokenizer.json'} is missing: expected a checkpoint folder with its own tokenizer")
     return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
@@ -137,12 +159,13 @@ def _load_speech(folder: Path) -> WhisperPro:
     return model
 
 
-def _load_backbone(folder: Path) -> PreTrainedModel:
+def load_model(folder: Path, loader: Any, kind: str) -> Any:
+    """A model by a class of transformers, in fp32; `kind` names it in the CheckpointError for what does not fit."""
     _read_json(folder / "config.json")
     if not any(folder.glob("*.safetensors")):
         raise CheckpointError(f"{folder} holds no safetensors: expected {WEIGHTS}; convert other formats, they may run code")
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        model, report = loader.from_pretrained(
             folder,
             dtype=torch.float32,
             local_files_only=True,
@@ -152,15 +175,14 @@ def _load_backbone(folder: Path) -> PreTrainedModel:
             output_loading_info=True,
         )
     except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{folder} is no causal language model that transformers knows: {error}") from error
-    model: PreTrainedModel
-    model, report = loaded
+        raise CheckpointError(f"{folder} is no {kind} that transformers knows: {error}") from error
     wrong = [str(entry) for entry in report["mismatched_keys"]]
     _refuse(folder, set(report["missing_keys"]), set(report["unexpected_keys"]), wrong)
     return model
 
 
-def _load_projector(file: Path, hidden: int, features: int) -> ProjectorWeights:
+def load_projector(file: Path, hidden: int, features: int) -> ProjectorWeights:
+    """The projector of a safetensors file, in fp32. CheckpointError naming what does not fit."""
     tensors = _read_tensors(file)
     shapes = {"w1": (hidden, features), "b1": (hidden,), "w2": (hidden, hidden), "b2": (hidden,)}
     _check_tensors(file, tensors, shapes)

@@ -85,6 +85,15 @@ def user_rows(tokens: Sequence[int], vectors: Vectors | None, fusion: Fusion) ->
     return rows
 
 
+def enough_vectors(vectors: FloatArray, n_tokens: int, fusion: Fusion) -> FloatArray:
+    """`vectors` [n_vectors, feature_dim], repeated in their order where `array_split` would leave a group of the
+    `n_tokens` text tokens without one: a recognizer of another tokenizer may write the words in fewer tokens."""
+    n_groups = -(-n_tokens // fusion.ratio)
+    if fusion.mode != "interleaving" or fusion.grouping == "fixed" or not 0 < len(vectors) < n_groups:
+        return vectors
+    return vectors[np.arange(n_groups) * len(vectors) // n_groups]
+
+
 def _grouped(vectors: Vectors, n_tokens: int, n_groups: int, fusion: Fusion) -> Sequence[Vectors]:
     if fusion.mode == "interleaving" and fusion.grouping == "fixed":
         if len(vectors) != n_tokens:

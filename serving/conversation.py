@@ -43,6 +43,14 @@ class View(Protocol):
         """Say something that is no event, in one line."""
         ...
 
+    def played(self, turn_id: int, total_ms: float) -> None:
+        """The first `total_ms` of the sound of the turn's reply have been played."""
+        ...
+
+    def status(self, text: str) -> None:
+        """How the microphone stands, as "muted"; empty for nothing to say."""
+        ...
+
 
 class Conversation:
     """A session, as a transport drives it; an async context manager around the transport's work."""
@@ -97,6 +105,8 @@ class Conversation:
         """So much audio time has passed: the reply plays on, and is written when it has been played to its
         end."""
         self.player.advance(duration_ms)
+        if self.player.turn_id is not None:
+            self.view.played(self.player.turn_id, self.player.played_ms)
         self._write_reply_when_played()
 
     def play_all(self) -> None:

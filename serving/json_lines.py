@@ -46,6 +46,14 @@ class JsonLines:
         """Passed on; never written to the stream."""
         self._notice(text)
 
+    def played(self, turn_id: int, total_ms: float) -> None:
+        """Told by events alone."""
+
+    def status(self, text: str) -> None:
+        """Passed on as a notice."""
+        if text:
+            self._notice(f"microphone: {text}")
+
     def _is_due(self, event: VoiceActivity) -> bool:
         return self._activity is None or event.t_ms - self._activity.t_ms >= ACTIVITY_INTERVAL_MS
 

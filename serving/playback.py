@@ -39,6 +39,11 @@ class ReplyPlayer:
         return -(-self._waiting_samples * 1000 // self._rate) if self._waiting_samples else 0
 
     @property
+    def played_ms(self) -> int:
+        """How much of the reply has been played, rounded up."""
+        return -(-self._heard_samples * 1000 // self._rate) if self._rate else 0
+
+    @property
     def turn_id(self) -> int | None:
         """The turn whose reply is played, or was played last."""
         return self._reply[0] if self._reply is not None else None

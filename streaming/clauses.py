@@ -1,23 +1,31 @@
 """Cuts a reply into clauses while it is being written, so that speech starts with its first words. The first
 clause is short: it may end at any comma, or after some words; later ones end at sentence ends, at commas once
-they are long enough, and at a word once they are too long. A cut is made only when the first character of
-what follows is known, and depends on nothing later, so clauses do not depend on how the text arrives. Joined
-they are the text, character for character."""
+they are long enough, and at a word once they are too long. Numbers, times, addresses of the web, abbreviations
+and initials are never cut. Scripts without spaces are cut at their own marks, at the spaces that separate
+phrases in them, and between two characters only when a clause is too long. A cut is made only when the first
+character of what follows is known, and depends on nothing later, so clauses do not depend on how the text
+arrives. Joined they are the text, character for character."""
 
 from __future__ import annotations
 
 import re
 
-_SENTENCE_ENDS = ".!?…؟।॥"
+_SENTENCE_ENDS = ".!?…؟।॥។။።։"
 _PAUSES = ",;:،؛–—"
 _WIDE_SENTENCE_ENDS = "。！？｡"
 _WIDE_PAUSES = "，、；：､"
 _CLOSERS = "\"'”’»)]}」』）】》〉"
+_STRAIGHT_QUOTES = "\"'"
 _MARKS = _SENTENCE_ENDS + _PAUSES + _WIDE_SENTENCE_ENDS + _WIDE_PAUSES
+_WIDE_CHARACTER_LETTERS = 3
+"""About as many letters as take as long to say as one character of Chinese or Japanese."""
+_PHRASE_SPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
+"""Thai, Lao, Burmese and Khmer put spaces between phrases, not between words."""
 
 _ABBREVIATIONS = frozenset(
     "dr mr mrs ms prof st sr jr rev hon gen col capt lt sgt mt ft vs etc approx est dept inc ltd corp "
-    "univ ave blvd rd jan feb apr aug sep sept oct nov dec a.m p.m e.g i.e u.s u.k ph.d".split()
+    "univ ave blvd rd jan feb apr aug sep sept oct nov dec a.m p.m e.g i.e u.s u.k ph.d mx messrs gov sen rep fr "
+    "bzw usw evtl inkl nr hr".split()
 )
 _ABBREVIATIONS_BEFORE_NUMBERS = frozenset("no nos vol fig ch p pp ca cf min max sec".split())
 _INITIALS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")
@@ -86,14 +94,16 @@ class ClauseSplitter:
 
     def _may_cut(self, position: int) -> bool:
         before, after = self._text[position - 1], self._text[position]
-        if after.isspace() or after in _CLOSERS or after in _MARKS:
+        opens_quote = before.isspace() and after in _STRAIGHT_QUOTES
+        if after.isspace() or after in _MARKS or (after in _CLOSERS and not opens_quote):
             return False
         if before.isspace():
             return self._may_cut_at_space(position)
         mark = self._text[:position].rstrip(_CLOSERS)[-1:]
         if mark and mark in _WIDE_SENTENCE_ENDS + _WIDE_PAUSES:
             return self._may_cut_at_mark(mark, position)
-        return position >= self._long_characters and _is_ideograph(before) and _is_ideograph(after)
+        too_long = position >= self._long_characters // _WIDE_CHARACTER_LETTERS
+        return too_long and _is_ideograph(before) and _is_ideograph(after) and not _is_one_word(before, after)
 
     def _may_cut_at_space(self, position: int) -> bool:
         head = self._text[:position].rstrip()
@@ -104,6 +114,8 @@ class ClauseSplitter:
             return self._may_cut_at_mark(mark, position)
         if "\n" in self._text[len(head) : position]:
             return True
+        if _PHRASE_SPACED.fullmatch(head[-1]) and _PHRASE_SPACED.fullmatch(self._text[position]):
+            return self._may_pause(head)
         return self._may_cut_at_word(head, position)
 
     def _may_cut_at_mark(self, mark: str, position: int) -> bool:
@@ -113,7 +125,12 @@ class ClauseSplitter:
         if not _speakable(head) or (unmarked[-1:].isdigit() and after.isdigit()):
             return False
         if mark in _SENTENCE_ENDS + _WIDE_SENTENCE_ENDS:
+            if head.endswith(("…", "..")) and after.islower():
+                return self._may_pause(head)
             return mark != "." or not (after.islower() or _is_abbreviation(unmarked, after))
+        return self._may_pause(head)
+
+    def _may_pause(self, head: str) -> bool:
         return self._is_first or len(head) >= self._pause_characters
 
     def _may_cut_at_word(self, head: str, position: int) -> bool:
@@ -149,3 +166,8 @@ def _is_abbreviation(text_before_period: str, after: str) -> bool:
 
 def _is_ideograph(character: str) -> bool:
     return "\u3040" <= character <= "\u9fff" or "\U00020000" <= character <= "\U0003134f"
+
+
+def _is_one_word(before: str, after: str) -> bool:
+    """Between two signs of katakana, where foreign words are written out."""
+    return "\u30a1" <= before <= "\u30ff" and "\u30a1" <= after <= "\u30ff"

@@ -1,264 +1,52 @@
-"""Speech synthesis by espeak-ng in a worker process: the `Synthesizer` of the bundled agent. One
-`EspeakProcess` serves all sessions, text after text in the order asked; each session has an
-`EspeakSynthesizer` on it. Every text has a generation number: audio that comes for a cancelled one is dropped
-here, and the worker is told to stop speaking it. A worker that dies is started again; a text of which nothing
-was heard yet is then spoken by the new one."""
+"""Speech synthesis by espeak-ng in a worker process: the `Synthesizer` of the bundled agent. One `EspeakProcess`
+serves all sessions; each session has an `EspeakSynthesizer` on it."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import importlib.util
-import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ..models.errors import CapacityError, DeviceError, InputError
-from .espeak_frames import HEADER, EspeakVoice, Frame, Kind, pack_speak, unpack_audio, unpack_header
-from .synthesis import SpeechChunk
-from .word_times import WordTimer
+from .espeak_frames import EspeakVoice, pack_speak
+from .synthesis import AS_SET, Manner, SpeechChunk
+from .voice_process import VoiceProcess, Worker, WorkerVoice
 
 SAMPLE_RATE = 22_050
-MAX_WAITING_TEXTS = 64
-_START_TIMEOUT_S = 20.0
-_CLOSE_TIMEOUT_S = 2.0
-_ATTEMPTS = 2
-_NO_AUDIO: NDArray[np.int16] = np.zeros(0, np.int16)
+_WORKER = Worker("espeak-ng", "textpro.streaming.espeak_worker", "espeakng_loader", "espeak", SAMPLE_RATE)
 
 
-class _WorkerDied(DeviceError):
-    pass
-
-
-class _Request:
-    """One text on its way: the frames that came back for it."""
-
-    def __init__(self) -> None:
-        self._frames: asyncio.Queue[Frame | _WorkerDied | None] = asyncio.Queue()
-        self._cancelled = False
-
-    def put(self, frame: Frame | _WorkerDied) -> None:
-        self._frames.put_nowait(frame)
-
-    async def next(self) -> Frame | None:
-        """The next frame; None once it is cancelled. Raises DeviceError when the worker died."""
-        frame = await self._frames.get()
-        if self._cancelled:
-            return None
-        if isinstance(frame, _WorkerDied):
-            raise frame
-        return frame
-
-    def cancel(self) -> None:
-        self._cancelled = True
-        self._frames.put_nowait(None)
-
-
-class EspeakProcess:
+class EspeakProcess(VoiceProcess):
     """The worker process, started at the first text. Belongs to one event loop; `close` it there."""
 
     def __init__(self) -> None:
-        self.starts = 0
-        self._process: asyncio.subprocess.Process | None = None
-        self._reader: asyncio.Task[None] | None = None
-        self._starting = asyncio.Lock()
-        self._requests: dict[int, _Request] = {}
-        self._last_generation = 0
-        self._closed = False
-
-    @property
-    def restarts(self) -> int:
-        """How often a dead worker was replaced."""
-        return max(0, self.starts - 1)
-
-    @property
-    def pid(self) -> int | None:
-        """The worker's process id while it runs."""
-        return self._process.pid if self._process is not None and self._alive() else None
-
-    async def start(self) -> None:
-        """Start the worker if it does not run, and wait until it can speak. Raises DeviceError without
-        espeak-ng."""
-        async with self._starting:
-            if self._closed:
-                raise DeviceError("speech synthesis is closed; make a new EspeakProcess")
-            if not self._alive():
-                await self._stop()
-                await self._launch()
-
-    async def ask(self, text: str, voice: EspeakVoice, request: _Request) -> int:
-        """Send one text to the worker; its frames go to `request`. Returns its generation. Raises
-        CapacityError when too many texts wait, InputError for a text that is too long, DeviceError without a
-        worker."""
-        payload = pack_speak(text, voice)
-        if len(self._requests) >= MAX_WAITING_TEXTS:
-            raise CapacityError(
-                f"{len(self._requests)} texts wait to be spoken, the most there can be; try again later"
-            )
-        await self.start()
-        self._last_generation += 1
-        generation = self._last_generation
-        self._requests[generation] = request
-        self._send(Frame(Kind.SPEAK, generation, payload))
-        return generation
-
-    def drop(self, generation: int) -> None:
-        """Take no more frames of this text; the worker stops speaking it if it has not finished."""
-        if self._requests.pop(generation, None) is not None and self._alive():
-            self._send(Frame(Kind.CANCEL, generation))
-
-    async def close(self) -> None:
-        """End the worker and wait for it. Texts that are being spoken end with DeviceError."""
-        async with self._starting:
-            self._closed = True
-            await self._stop()
-
-    async def __aenter__(self) -> EspeakProcess:
-        await self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    def _alive(self) -> bool:
-        running = self._process is not None and self._process.returncode is None
-        return running and self._reader is not None and not self._reader.done()
-
-    async def _launch(self) -> None:
-        if importlib.util.find_spec("espeakng_loader") is None:
-            raise DeviceError(
-                "speech synthesis needs espeak-ng, which is missing; run: pip install 'textpro-agent[espeak]'"
-            )
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "textpro.streaming.espeak_worker",
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        self._process = process
-        self.starts += 1
-        try:
-            frame = await asyncio.wait_for(_next_frame(process), _START_TIMEOUT_S)
-        except TimeoutError as error:
-            await self._stop()
-            raise DeviceError(
-                f"espeak-ng's worker did not start in {_START_TIMEOUT_S:.0f} s; try on a less busy machine"
-            ) from error
-        except DeviceError:
-            await self._stop()
-            raise
-        if frame.kind is not Kind.READY or frame.generation != SAMPLE_RATE:
-            await self._stop()
-            raise DeviceError(
-                frame.payload.decode(errors="replace")
-                or f"espeak-ng speaks at {frame.generation} Hz, not {SAMPLE_RATE}; update espeakng-loader"
-            )
-        self._reader = asyncio.create_task(self._read(process))
-
-    async def _read(self, process: asyncio.subprocess.Process) -> None:
-        reason = DeviceError("the reader of espeak-ng's worker was stopped")
-        try:
-            while True:
-                frame = await _next_frame(process)
-                request = self._requests.get(frame.generation)
-                if request is not None:
-                    request.put(frame)
-                    if frame.kind is not Kind.AUDIO:
-                        del self._requests[frame.generation]
-        except DeviceError as error:
-            reason = error
-        finally:
-            waiting, self._requests = self._requests, {}
-            for request in waiting.values():
-                request.put(_WorkerDied(f"espeak-ng's worker failed: {reason}; say it again"))
-
-    def _send(self, frame: Frame) -> None:
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.write(frame.packed())
-
-    async def _stop(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            if process.stdin is not None:
-                process.stdin.close()
-            try:
-                await asyncio.wait_for(process.wait(), _CLOSE_TIMEOUT_S)
-            except TimeoutError:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            await reader
+        super().__init__(_WORKER)
 
 
-class EspeakSynthesizer:
+class EspeakSynthesizer(WorkerVoice):
     """One session's voice on a shared `EspeakProcess`. `voice` speaks where no other is asked for."""
 
     def __init__(self, process: EspeakProcess, voice: EspeakVoice | None = None) -> None:
+        super().__init__(process)
         self.voice = voice or EspeakVoice()
-        self._process = process
-        self._speaking: set[_Request] = set()
 
-    @property
-    def sample_rate(self) -> int:
-        """Samples per second of every chunk: 22,050."""
-        return SAMPLE_RATE
-
-    async def synthesize(self, text: str, voice: EspeakVoice | None = None) -> AsyncIterator[SpeechChunk]:
+    def synthesize(
+        self, text: str, voice: EspeakVoice | None = None, *, manner: Manner = AS_SET
+    ) -> AsyncGenerator[SpeechChunk, None]:
         """Speak `text`: chunks of pcm int16 [n], at most 60 ms each. Raises InputError for an unknown voice
         or a text of more than 2,000 characters, CapacityError when too many texts wait, DeviceError when no
         audio can be made."""
-        request = _Request()
-        self._speaking.add(request)
-        try:
-            for attempt in range(_ATTEMPTS):
-                timer = WordTimer(text, SAMPLE_RATE)
-                heard = False
-                generation = await self._process.ask(text, voice or self.voice, request)
-                try:
-                    while (frame := await request.next()) is not None:
-                        chunk, last = _chunk(frame, timer)
-                        if len(chunk.pcm) or chunk.words:
-                            heard = True
-                            yield chunk
-                        if last:
-                            return
-                    return
-                except _WorkerDied:
-                    if heard or attempt + 1 == _ATTEMPTS:
-                        raise
-                finally:
-                    self._process.drop(generation)
-        finally:
-            self._speaking.discard(request)
-
-    def cancel(self) -> None:
-        """Silence at once every text that was begun: no further chunk of it is yielded, and its iterator
-        ends."""
-        for request in self._speaking:
-            request.cancel()
+        return self.speak(text, pack_speak(text, in_manner(voice or self.voice, manner)))
 
 
-def _chunk(frame: Frame, timer: WordTimer) -> tuple[SpeechChunk, bool]:
-    """What a frame brings to hear, and whether it is the last one. Raises what the worker failed with."""
-    match frame.kind:
-        case Kind.AUDIO:
-            pcm, events = unpack_audio(frame.payload)
-            return SpeechChunk(pcm, timer.push(pcm, events)), False
-        case Kind.END:
-            return SpeechChunk(_NO_AUDIO, timer.finish()), True
-        case Kind.REFUSED:
-            raise InputError(frame.payload.decode(errors="replace"))
-        case _:
-            raise DeviceError(frame.payload.decode(errors="replace"))
+def in_manner(voice: EspeakVoice, manner: Manner) -> EspeakVoice:
+    """The voice as `manner` changes it, within what espeak-ng takes."""
+    return replace(
+        voice,
+        rate=_within(round(voice.rate * manner.rate), 80, 450),
+        pitch=_within(voice.pitch + manner.pitch, 0, 100),
+        range=_within(voice.range + manner.range, 0, 100),
+        amplitude=_within(round(voice.amplitude * manner.amplitude), 0, 300),
+    )
 
 
-async def _next_frame(process: asyncio.subprocess.Process) -> Frame:
-    if process.stdout is None:
-        raise DeviceError("espeak-ng's worker has no output; start it again")
-    try:
-        kind, generation, length = unpack_header(await process.stdout.readexactly(HEADER.size))
-        return Frame(kind, generation, await process.stdout.readexactly(length))
-    except (asyncio.IncompleteReadError, ConnectionError) as error:
-        raise DeviceError("espeak-ng's worker has ended; it is started again with the next text") from error
+def _within(value: int, least: int, most: int) -> int:
+    return max(least, min(value, most))

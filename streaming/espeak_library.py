@@ -22,8 +22,11 @@ UNUSABLE_VARIANTS = {
     "zac": "all formants raised by 45 %: no human vocal tract; its words sound like other words",
     "kaukovalta": "the first formant at 40 %: vowels cannot be told apart",
     "UniRobot": "an echo at full strength blurs every word into the next one",
-}
-"""Variants that load and speak but cannot be understood well; none crashes, and none is silent."""
+} | dict.fromkeys(
+    ("Demonic", "RicishayMax2", "RicishayMax3", "anika", "anikaRobot", *(f"robosoft{number}" for number in (2, 3, 4, 5, 7))),
+    "an intonation that espeak-ng has no table for (it has 0 to 7): once in many thousand sentences it crashes",
+)
+"""Variants that load and speak but cannot be understood well, or not for long. None is silent."""
 
 
 class _EventId(ctypes.Union):

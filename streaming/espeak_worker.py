@@ -9,20 +9,13 @@ same samples. Word times come from the library's word events."""
 from __future__ import annotations
 
 import ctypes
-import os
-import queue
-import signal
-import sys
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..models.errors import DeviceError, InputError
-from .espeak_frames import EspeakVoice, Frame, Kind, pack_audio, read_frame, unpack_speak
+from .espeak_frames import EspeakVoice, unpack_speak
 from .espeak_library import (
     AMPLITUDE,
     END_PAUSE,
@@ -42,12 +35,10 @@ from .espeak_library import (
     variants,
 )
 from .synthesis import WordTime
+from .voice_worker import OnAudio, Speak, run
 from .word_times import WordEvent, WordTimer
 
-__all__ = ["UNUSABLE_VARIANTS", "Espeak", "EspeakVoice", "Utterance", "english_accents", "serve", "variants"]
-
-OnAudio = Callable[[NDArray[np.int16], tuple[WordEvent, ...]], bool]
-"""Takes new audio int16 [n] and the word events known by then; returns False to stop the synthesis."""
+__all__ = ["UNUSABLE_VARIANTS", "Espeak", "EspeakVoice", "Utterance", "english_accents", "variants"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,9 +78,7 @@ class Espeak:
         self._set_voice(voice)
         failure: list[BaseException] = []
 
-        def callback(
-            samples: ctypes._Pointer[ctypes.c_short], count: int, events: ctypes._Pointer[Event]
-        ) -> int:
+        def callback(samples: ctypes._Pointer[ctypes.c_short], count: int, events: ctypes._Pointer[Event]) -> int:
             try:
                 pcm = np.zeros(0, np.int16)
                 if samples and count > 0:
@@ -102,9 +91,7 @@ class Espeak:
         guarded = Callback(callback)
         self._library.espeak_SetSynthCallback(guarded)
         data = _speakable(text).encode("utf-8", "replace")
-        code = self._library.espeak_Synth(
-            data, len(data) + 1, 0, POSITION_IS_CHARACTER, 0, UTF8_TEXT | END_PAUSE, None, None
-        )
+        code = self._library.espeak_Synth(data, len(data) + 1, 0, POSITION_IS_CHARACTER, 0, UTF8_TEXT | END_PAUSE, None, None)
         if failure:
             raise failure[0]
         if code != 0:
@@ -142,92 +129,11 @@ def _speakable(text: str) -> str:
     return "".join(" " if ord(character) < 32 or ord(character) == 127 else character for character in text)
 
 
-class _Inbox:
-    """Reads requests on a thread of its own, so that a cancel is seen while espeak-ng is speaking."""
-
-    def __init__(self, requests: BinaryIO) -> None:
-        self._requests = requests
-        self._waiting: queue.Queue[Frame | None] = queue.Queue()
-        self._cancelled: set[int] = set()
-        self._closed = threading.Event()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def next(self) -> Frame | None:
-        """The next text to speak that was not cancelled; None when the other side has closed."""
-        while (frame := self._waiting.get()) is not None:
-            if self.wanted(frame.generation):
-                return frame
-        return None
-
-    def wanted(self, generation: int) -> bool:
-        return generation not in self._cancelled and not self._closed.is_set()
-
-    def forget(self, generation: int) -> None:
-        """Generations come in rising order, so no cancel up to this one matters any more."""
-        self._cancelled.difference_update([old for old in tuple(self._cancelled) if old <= generation])
-
-    def _read(self) -> None:
-        try:
-            while (frame := read_frame(self._requests)) is not None:
-                if frame.kind is Kind.CANCEL:
-                    self._cancelled.add(frame.generation)
-                else:
-                    self._waiting.put(frame)
-        finally:
-            self._closed.set()
-            self._waiting.put(None)
-
-
-def serve(requests: BinaryIO, replies: BinaryIO) -> None:
-    """Speak the texts that come as frames on `requests`, in order, into frames on `replies`, until `requests`
-    ends."""
-
-    def reply(kind: Kind, generation: int, payload: bytes = b"") -> None:
-        replies.write(Frame(kind, generation, payload).packed())
-        replies.flush()
-
-    try:
-        espeak = Espeak()
-    except DeviceError as error:
-        reply(Kind.FAILED, 0, str(error).encode())
-        return
-    reply(Kind.READY, espeak.sample_rate)
-    inbox = _Inbox(requests)
-    while (frame := inbox.next()) is not None:
-        generation = frame.generation
-
-        def on_audio(
-            pcm: NDArray[np.int16], events: tuple[WordEvent, ...], generation: int = generation
-        ) -> bool:
-            if not inbox.wanted(generation):
-                return False
-            if len(pcm) or events:
-                reply(Kind.AUDIO, generation, pack_audio(pcm, events))
-            return True
-
-        try:
-            espeak.stream(*unpack_speak(frame.payload), on_audio)
-        except InputError as error:
-            reply(Kind.REFUSED, generation, str(error).encode())
-        except DeviceError as error:
-            reply(Kind.FAILED, generation, str(error).encode())
-        else:
-            if inbox.wanted(generation):
-                reply(Kind.END, generation)
-        inbox.forget(generation)
-
-
-def main() -> None:
-    """Serve on stdin and stdout. What the library itself may print goes to stderr; the parent decides about
-    Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    try:
-        serve(sys.stdin.buffer, replies)
-    except BrokenPipeError:
-        os._exit(0)
+def load() -> tuple[int, Speak]:
+    """The library's sample rate and what speaks with it. Raises DeviceError without espeak-ng."""
+    espeak = Espeak()
+    return espeak.sample_rate, lambda payload, on_audio: espeak.stream(*unpack_speak(payload), on_audio)
 
 
 if __name__ == "__main__":
-    main()
+    run(load)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..engine import Append, Context, Engine, Entry, Truncate
 from ..models.chat import ChatFormat
-from ..models.fusion import Fusion, user_rows
+from ..models.fusion import Fusion, enough_vectors, user_rows
 
 Vectors = Sequence[NDArray[np.float32]]
 
@@ -66,7 +66,7 @@ class Interleaver:
     async def _sync(self, tokens: Sequence[int], vectors: Vectors | None, probe: tuple[int, ...]) -> Synced:
         await self.open()
         assert self._base is not None
-        stacked = np.stack(vectors) if vectors else None
+        stacked = enough_vectors(np.stack(vectors), len(tokens), self._fusion) if vectors else None
         entries = tuple(Entry(row.token_id, row.vector) for row in user_rows(tokens, stacked, self._fusion))
         held = self._context.rows(self._base, self._context.length - self._base)
         kept = 0
@@ -82,4 +82,3 @@ class Interleaver:
 
     async def _append(self, tokens: Sequence[int]) -> None:
         await self._engine.run(Append(self._context, tuple(Entry(token) for token in tokens)))
-

@@ -22,7 +22,7 @@ DEBIAN_PACKAGES = {"flite": "flite", "pulseaudio": "pulseaudio", "pactl": "pulse
 def require_program(name: str) -> str:
     """The path of a program of `DEBIAN_PACKAGES`; skips or fails the test where it is not installed."""
     package = DEBIAN_PACKAGES[name]
-    return shutil.which(name) or _absent(f"needs the program '{name}' (Debian package {package})")
+    return shutil.which(name) or absent(f"needs the program '{name}' (Debian package {package})")
 
 
 def require_module(name: str) -> ModuleType:
@@ -30,7 +30,7 @@ def require_module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except (ImportError, OSError) as error:
-        _absent(f"needs the module '{name}' ({error})")
+        absent(f"needs the module '{name}' ({error})")
 
 
 def require_data(name: str) -> Path:
@@ -40,7 +40,7 @@ def require_data(name: str) -> Path:
         pytest.skip(f"needs the recordings '{name}': set TEXTPRO_DATA to the folder that holds them")
     path = Path(folder) / name
     if not path.is_dir():
-        _absent(f"needs the recordings '{name}', which TEXTPRO_DATA ({folder}) does not hold")
+        absent(f"needs the recordings '{name}', which TEXTPRO_DATA ({folder}) does not hold")
     return path
 
 
@@ -53,7 +53,7 @@ def require_cuda() -> str:
     return torch.cuda.get_device_name()
 
 
-def _absent(reason: str) -> NoReturn:
+def absent(reason: str) -> NoReturn:
     if os.environ.get("TEXTPRO_REQUIRE_ALL") == "1":
         pytest.fail(f"{reason}; TEXTPRO_REQUIRE_ALL=1 allows no skip", pytrace=False)
     pytest.skip(reason)

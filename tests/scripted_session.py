@@ -117,5 +117,11 @@ class RecordingView:
     def notice(self, text: str) -> None:
         self.notices.append(text)
 
+    def played(self, turn_id: int, total_ms: float) -> None:
+        return None
+
+    def status(self, text: str) -> None:
+        return None
+
     def types(self) -> list[str]:
         return [event.type for event in self.events if event.type != "voice_activity"]

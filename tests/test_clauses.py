@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from textpro.streaming.clauses import ClauseSplitter
 
 NUMBERS = ["3.14", "1,000", "1,000,000.50", "10:30", "-2.5", "No. 5"]
-WHOLE = [*NUMBERS, "e.g. this", "Dr. Smith", "5 p.m. today", "J. R. Hall"]
+ADDRESSES = ["https://a.com/x?y=1,2", "www.foo.org/bar", "me@foo.org"]
+WHOLE = [*NUMBERS, *ADDRESSES, "$5.20", "e.g. this", "Dr. Smith", "5 p.m. today", "J. R. Hall", "the U.S. Army"]
 MARKED = ["on,", "off.", "Really?", "well;", "(so)", "“Stop!”", "–", "71."]
 WORDS = ["yes", "the", "light", "is", "and", "don't", *MARKED]
 TEXTS = st.one_of(
@@ -82,6 +83,15 @@ def test_a_cut_leaves_something_to_say_in_each_clause_but_the_last(text: str) ->
         ("The sum is 71. What else?", ["The sum is 71. ", "What else?"]),
         ("你好，世界。很好！「走吧。」他说。", ["你好，", "世界。", "很好！", "「走吧。」", "他说。"]),
         ("共有１，０００个。", ["共有１，０００个。"]),
+        ("Well... I see. Hmm… Yes.", ["Well... ", "I see. ", "Hmm… ", "Yes."]),
+        ("wait... now it works.", ["wait... ", "now it works."]),
+        ('He said, "Yes. Now." Then he left.', ["He said, ", '"Yes. ', 'Now." ', "Then he left."]),
+        ("It is at https://a.com/x?y=1,2. Then call.", ["It is at https://a.com/x?y=1,2. ", "Then call."]),
+        ("请看https://a.com/b，谢谢。", ["请看https://a.com/b，", "谢谢。"]),
+        ("今日は10:30に、3.14と1,000です。そうです。", ["今日は10:30に、", "3.14と1,000です。", "そうです。"]),
+        ("共３．１４个，在１０：３０。", ["共３．１４个，", "在１０：３０。"]),
+        ("สวัสดีครับ วันนี้อากาศดี เราไป", ["สวัสดีครับ ", "วันนี้อากาศดี เราไป"]),
+        ("बहुत अच्छा।", ["बहुत अच्छा।"]),
         ("मैं ठीक हूँ। आप कैसे हैं?", ["मैं ठीक हूँ। ", "आप कैसे हैं?"]),
     ],
 )
@@ -122,3 +132,10 @@ def test_a_flush_begins_a_new_reply_with_a_short_first_clause() -> None:
     assert splitter.flush() == ["And more"]
     assert splitter.flush() == []
     assert splitter.push("Well, yes") == ["Well, "]
+
+
+def test_a_long_text_without_marks_or_spaces_is_cut_between_ideographs_but_not_within_katakana() -> None:
+    first, second = clauses_of(["今天天气很好我们一起去公园散步" * 6])
+    assert len(first) < 60
+    assert second
+    assert clauses_of(["パーソナルコンピューター" * 10]) == ["パーソナルコンピューター" * 10]

@@ -13,14 +13,14 @@ import pytest
 
 from espeak_cases import LONG, PUZZLES, QUESTION, check_words
 from textpro.models.errors import CapacityError, DeviceError, InputError
-from textpro.streaming import espeak, espeak_frames
-from textpro.streaming.espeak import SAMPLE_RATE, EspeakProcess, EspeakSynthesizer
-from textpro.streaming.espeak_frames import Frame, Kind
+from textpro.streaming import voice_frames, voice_process
+from textpro.streaming.espeak import SAMPLE_RATE, EspeakProcess, EspeakSynthesizer, in_manner
 from textpro.streaming.espeak_worker import (
     Espeak,
     EspeakVoice,
 )
-from textpro.streaming.synthesis import SpeechChunk, WordTime
+from textpro.streaming.synthesis import Manner, SpeechChunk, WordTime
+from textpro.streaming.voice_frames import Frame, Kind
 
 
 async def say(voice: EspeakSynthesizer, text: str, style: EspeakVoice | None = None) -> list[SpeechChunk]:
@@ -80,11 +80,24 @@ class TestSynthesizer:
             async with EspeakProcess() as process:
                 voice = EspeakSynthesizer(process, EspeakVoice(rate=160))
                 slow, fast, slow_again = [
-                    joined(await say(voice, QUESTION, style))[0]
-                    for style in (None, EspeakVoice("en-gb", "f3", rate=260), None)
+                    joined(await say(voice, QUESTION, style))[0] for style in (None, EspeakVoice("en-gb", "f3", rate=260), None)
                 ]
                 assert len(fast) < 0.8 * len(slow)
                 assert abs(len(slow) - len(slow_again)) < SAMPLE_RATE // 100
+
+        asyncio.run(check())
+
+    def test_a_manner_changes_the_voice_of_one_utterance(self) -> None:
+        async def check() -> None:
+            async with EspeakProcess() as process:
+                voice = EspeakSynthesizer(process)
+                plain, soft = [
+                    joined([chunk async for chunk in voice.synthesize(QUESTION, manner=manner)])[0].astype(float)
+                    for manner in (Manner(), Manner(rate=0.9, pitch=-5, range=-12, amplitude=0.7))
+                ]
+                assert len(soft) > 1.05 * len(plain)
+                assert soft.std() < 0.9 * plain.std()
+                assert voice.voice == EspeakVoice()
 
         asyncio.run(check())
 
@@ -189,7 +202,7 @@ class TestSynthesizer:
         async def check() -> None:
             async with EspeakProcess() as process:
                 voice = EspeakSynthesizer(process)
-                texts = ["hello there"] * (espeak.MAX_WAITING_TEXTS + 5)
+                texts = ["hello there"] * (voice_process.MAX_WAITING_TEXTS + 5)
                 spoken = await asyncio.gather(*(say(voice, text) for text in texts), return_exceptions=True)
                 refused = [result for result in spoken if isinstance(result, CapacityError)]
                 assert len(refused) == 5
@@ -220,5 +233,10 @@ class TestSynthesizer:
         command = [sys.executable, "-m", "textpro.streaming.espeak_worker"]
         done = subprocess.run(command, input=b"", capture_output=True, timeout=20, check=False)
         assert done.returncode == 0
-        frame = espeak_frames.read_frame(io.BytesIO(done.stdout))
+        frame = voice_frames.read_frame(io.BytesIO(done.stdout))
         assert frame == Frame(Kind.READY, SAMPLE_RATE)
+
+
+def test_a_manner_stays_within_what_espeak_takes() -> None:
+    changed = in_manner(EspeakVoice(rate=400, pitch=98, range=3, amplitude=290), Manner(1.5, 9, -9, 2.0))
+    assert (changed.rate, changed.pitch, changed.range, changed.amplitude) == (450, 100, 0, 300)

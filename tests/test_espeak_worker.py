@@ -1,4 +1,5 @@
 """The binding to espeak-ng: words get their times, broken frames are refused, nothing heavy is loaded."""
+
 import asyncio
 import contextlib
 import io
@@ -13,9 +14,8 @@ from hypothesis import strategies as st
 
 from espeak_cases import LONG, PUZZLES, QUESTION, TONES, check_words
 from textpro.models.errors import DeviceError, InputError
-from textpro.streaming import espeak, espeak_frames
+from textpro.streaming import espeak_frames, voice_frames, voice_process
 from textpro.streaming.espeak import SAMPLE_RATE, EspeakProcess
-from textpro.streaming.espeak_frames import Frame, Kind
 from textpro.streaming.espeak_worker import (
     UNUSABLE_VARIANTS,
     Espeak,
@@ -23,6 +23,7 @@ from textpro.streaming.espeak_worker import (
     english_accents,
     variants,
 )
+from textpro.streaming.voice_frames import Frame, Kind
 from textpro.streaming.word_times import WordEvent, WordTimer
 
 
@@ -146,7 +147,7 @@ def test_word_times_are_ordered_and_do_not_depend_on_how_the_audio_is_cut(
 def test_broken_frames_raise_device_errors(data: bytes) -> None:
     stream = io.BytesIO(data)
     with contextlib.suppress(DeviceError):
-        while espeak_frames.read_frame(stream) is not None:
+        while voice_frames.read_frame(stream) is not None:
             pass
 
 
@@ -156,14 +157,14 @@ def test_broken_payloads_raise_errors_of_this_package(data: bytes) -> None:
     with contextlib.suppress(InputError):
         espeak_frames.unpack_speak(data)
     with contextlib.suppress(DeviceError):
-        espeak_frames.unpack_audio(data)
+        voice_frames.unpack_audio(data)
 
 
 def test_a_header_that_claims_too_much_is_refused() -> None:
     with pytest.raises(DeviceError, match="broken message"):
-        espeak_frames.unpack_header(espeak_frames.HEADER.pack(Kind.AUDIO, 1, 1 << 30))
+        voice_frames.unpack_header(voice_frames.HEADER.pack(Kind.AUDIO, 1, 1 << 30))
     with pytest.raises(InputError, match="at most"):
-        Frame(Kind.AUDIO, 1, bytes(espeak_frames.MAX_PAYLOAD_BYTES + 1)).packed()
+        Frame(Kind.AUDIO, 1, bytes(voice_frames.MAX_PAYLOAD_BYTES + 1)).packed()
 
 
 def test_the_worker_module_loads_neither_torch_nor_the_library() -> None:
@@ -175,7 +176,7 @@ def test_the_worker_module_loads_neither_torch_nor_the_library() -> None:
 
 
 def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(espeak.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(voice_process.importlib.util, "find_spec", lambda name: None)
 
     async def speak() -> None:
         await EspeakProcess().start()

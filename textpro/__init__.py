@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .agent.events import (
         Audio,
+        ConfirmationAnswer,
+        ConfirmationRequest,
         EagerTurnEnd,
         Event,
         Failed,
@@ -32,11 +34,14 @@ if TYPE_CHECKING:
     )
     from .agent.runtime import Runtime, VoiceAgent
     from .agent.session import Session
+    from .agent.tools import Tool, tool
     from .models.errors import TextProError
     from .streaming.espeak_frames import EspeakVoice
 
 __all__ = [
     "Audio",
+    "ConfirmationAnswer",
+    "ConfirmationRequest",
     "EagerTurnEnd",
     "EspeakVoice",
     "Event",
@@ -51,6 +56,7 @@ __all__ = [
     "TextProError",
     "TokensCommitted",
     "TokensRetracted",
+    "Tool",
     "ToolCall",
     "ToolResult",
     "TurnDropped",
@@ -60,12 +66,15 @@ __all__ = [
     "Update",
     "VoiceActivity",
     "VoiceAgent",
+    "tool",
 ]
 
 _HOMES = {
     "Runtime": "agent.runtime",
     "VoiceAgent": "agent.runtime",
     "Session": "agent.session",
+    "Tool": "agent.tools",
+    "tool": "agent.tools",
     "EspeakVoice": "streaming.espeak_frames",
     "TextProError": "models.errors",
 }

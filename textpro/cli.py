@@ -11,7 +11,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from .doctor import doctor
 from .exits import clean_exit
+from .model_commands import models
 from .models.errors import InputError
 from .train_commands import train
 
@@ -27,7 +29,11 @@ textpro-agent --wav one.wav two.wav --out replies  [dim]# two turns, two spoken 
 textpro-agent --wav one.wav --fast --json  [dim]# events for a program, no waiting[/dim]
 
 textpro-agent --text "what is two plus two"  [dim]# typed[/dim]
+
+textpro-agent --mic  [dim]# spoken, with headphones; --half-duplex for open loudspeakers[/dim]
 """
+
+MICROPHONE = "Microphone"
 
 
 class Prosody(StrEnum):
@@ -82,6 +88,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(train, name="train")
+app.add_typer(models, name="models")
+app.command("doctor")(doctor)
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings file instead of ./textpro.toml.")]
 
@@ -112,10 +120,64 @@ def agent(
             help="Write the spoken replies: a .wav file (later replies get _2, _3, ...) or a folder (reply_1.wav, ...).",
         ),
     ] = None,
+    mic: Annotated[
+        bool,
+        typer.Option(
+            "--mic",
+            help="Talk through microphone and loudspeaker until q or Ctrl-C; m mutes. There is no echo cancellation: "
+            "wear headphones, or add --half-duplex.",
+            rich_help_panel=MICROPHONE,
+        ),
+    ] = False,
+    list_devices: Annotated[
+        bool, typer.Option("--list-devices", help="Print the audio devices and end.", rich_help_panel=MICROPHONE)
+    ] = False,
+    input_device: Annotated[
+        str | None,
+        typer.Option(metavar="INDEX|NAME", help="The microphone; part of the name is enough.", rich_help_panel=MICROPHONE),
+    ] = None,
+    output_device: Annotated[
+        str | None,
+        typer.Option(metavar="INDEX|NAME", help="The loudspeaker; part of the name is enough.", rich_help_panel=MICROPHONE),
+    ] = None,
+    half_duplex: Annotated[
+        bool,
+        typer.Option(
+            "--half-duplex",
+            help="Deaf while the agent speaks, for open loudspeakers: the agent does not hear itself, and cannot be interrupted.",
+            rich_help_panel=MICROPHONE,
+        ),
+    ] = False,
+    push_to_talk: Annotated[
+        bool,
+        typer.Option(
+            "--push-to-talk",
+            help="Heard only while talking is switched on: space begins (and cuts a reply off), the next space ends the turn. "
+            "Press, do not hold: terminals do not tell when a key is let go.",
+            rich_help_panel=MICROPHONE,
+        ),
+    ] = False,
     fast: Annotated[bool, typer.Option("--fast", help="As fast as the machine can instead of real time; same results.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One event per line of JSON on stdout, nothing else.")] = False,
+    plain: Annotated[
+        bool,
+        typer.Option("--plain", help="Whole lines in plain words, nothing that moves: for screen readers and logs."),
+    ] = False,
+    transcript: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the conversation down, as .md or .json: said, sounded like, answered, heard."),
+    ] = None,
     prosody: Annotated[Prosody | None, typer.Option(help="Use how the user sounds, or do not even compute it.")] = None,
-    model: Annotated[str | None, typer.Option(metavar="tiny|FOLDER", help="The bundled model, or a checkpoint folder.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="PRESET|FOLDER", help="tiny (bundled), another preset (command models), or a checkpoint folder."),
+    ] = None,
+    encoder: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Any Whisper, with --backbone; without prosody.")
+    ] = None,
+    backbone: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Any chat model of the ChatML kind, with --encoder.")
+    ] = None,
     voice: Annotated[
         str | None,
         typer.Option(metavar="ACCENT[+SPEAKER]|off", help="Voice of the replies, as en-gb or en-us+f2; off: text only."),
@@ -129,27 +191,37 @@ def agent(
 ) -> None:
     """A voice agent that hears words [italic]and[/italic] tone, and answers aloud.
 
-    Speak to it with sound files or type to it; without a command one of --wav and --text is needed.
+    Talk to it, play sound files to it or type; without a command one of --mic, --wav and --text is needed.
     """
-    options = {"--wav": wav, "--text": text}
+    options = {"--wav": wav, "--text": text, "--mic": mic, "--list-devices": list_devices}
     if ctx.invoked_subcommand is not None:
         if given := [name for name, value in options.items() if value]:
             raise typer.BadParameter(f"{given[0]} does not go with the command {ctx.invoked_subcommand}.")
         return
-    if not wav and not text:
+    given = [name for name, value in options.items() if value]
+    if not given:
         typer.echo(ctx.get_help())
         raise typer.Exit
-    if wav and text:
-        raise typer.BadParameter("give --wav or --text, not both.")
-    if fast and text:
-        raise typer.BadParameter("--fast is about the pace of --wav; typed turns have none.")
+    if len(given) > 1:
+        raise typer.BadParameter(f"give {' or '.join(given)}, not both.")
+    if fast and not wav:
+        raise typer.BadParameter("--fast is about the pace of --wav; nothing else has one that can be changed.")
+    audio = _audio(input_device, output_device, half_duplex, push_to_talk)
+    if audio and not mic:
+        raise typer.BadParameter("--input-device, --output-device, --half-duplex and --push-to-talk belong to --mic.")
+    if plain and json:
+        raise typer.BadParameter("--plain and --json are two ways to print; give one.")
     if svg is not None and json:
         raise typer.BadParameter("--svg draws the terminal view, and --json has none.")
     with clean_exit():
-        settings = _load(config, _overrides(out, json, prosody, model, voice, log_level))
-        from .talk import Talk, talk
+        given_settings = _overrides(out, json, plain, transcript, prosody, model, encoder, backbone, voice, log_level)
+        settings = _load(config, {**given_settings, "audio": audio})
+        from . import talk
 
-        talk(Talk(tuple(wav or ()), tuple(text or ()), fast, svg), settings.values)
+        if list_devices:
+            talk.list_devices(json)
+        else:
+            talk.talk(talk.Talk(tuple(wav or ()), tuple(text or ()), fast, svg, mic), settings.values)
 
 
 @app.command("eval")
@@ -201,11 +273,26 @@ def _load(config: Path | None, overrides: dict[str, dict[str, object]]) -> Any:
     return load_settings(config, overrides)
 
 
+def _audio(input_device: str | None, output_device: str | None, half_duplex: bool, push_to_talk: bool) -> dict[str, object]:
+    """The settings of --mic that the command line gives."""
+    given = {
+        "input_device": input_device,
+        "output_device": output_device,
+        "half_duplex": half_duplex or None,
+        "push_to_talk": push_to_talk or None,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def _overrides(
     out: Path | None,
     json: bool,
+    plain: bool,
+    transcript: Path | None,
     prosody: Prosody | None,
     model: str | None,
+    encoder: Path | None,
+    backbone: Path | None,
     voice: str | None,
     log_level: LogLevel | None,
 ) -> dict[str, dict[str, object]]:
@@ -214,14 +301,17 @@ def _overrides(
     given: dict[str, dict[str, object]] = {"output": output}
     if out is not None:
         output["replies"] = out
-    if json:
-        output["view"] = "json"
+    if json or plain:
+        output["view"] = "json" if json else "plain"
+    if transcript is not None:
+        output["transcript"] = transcript
     if log_level is not None:
         output["log_level"] = log_level.value
     if prosody is not None:
         given["prosody"] = {"enabled": prosody is Prosody.ON}
-    if model is not None:
-        given["model"] = {"name": model}
+    parts: dict[str, object | None] = {"name": model, "encoder": encoder, "backbone": backbone}
+    if chosen := {name: value for name, value in parts.items() if value is not None}:
+        given["model"] = chosen
     if voice == "off":
         given["voice"] = {"enabled": False}
     elif voice is not None:

@@ -39,7 +39,11 @@ class ModelSettings(_Group):
     """Which model answers."""
 
     name: str = "tiny"
-    """`tiny` (the bundled one), or the path of a checkpoint folder."""
+    """`tiny` (the bundled one), another preset of `textpro-agent models`, or the path of a checkpoint folder."""
+    encoder: Path | None = None
+    """Folder of any Whisper; with `backbone`, in place of `name`."""
+    backbone: Path | None = None
+    """Folder of any chat model of the ChatML kind; with `encoder`, in place of `name`."""
     slots: int = Field(default=4, ge=1, le=1024)
     """Conversations that one model process serves at once."""
     threads: int | None = Field(default=None, ge=1, le=1024)
@@ -47,10 +51,14 @@ class ModelSettings(_Group):
 
 
 class VoiceSettings(_Group):
-    """How the replies sound: an espeak-ng voice."""
+    """How the replies sound (docs/voices.md)."""
 
     enabled: bool = True
     """Whether replies are spoken at all, or text only."""
+    engine: Literal["espeak", "piper", "http"] = "espeak"
+    """Who speaks: espeak-ng, a Piper voice file, or an HTTP endpoint."""
+    follow_tone: bool = True
+    """Whether replies sound after how the user sounded."""
     name: str = Field(default="en-us", min_length=1)
     """Accent: en-us, en-gb, en-gb-scotland, ..."""
     variant: str | None = None
@@ -63,6 +71,20 @@ class VoiceSettings(_Group):
     """How much the pitch moves, 0 monotone to 100 lively."""
     amplitude_percent: int = Field(default=100, ge=0, le=300)
     """Loudness; 100 is plain."""
+    file: Path | None = None
+    """Voice file of Piper (.onnx, its .onnx.json beside it)."""
+    speaker: int | None = Field(default=None, ge=0)
+    """Speaker of a Piper file with several."""
+    url: str | None = None
+    """Base URL of the HTTP endpoint, such as http://localhost:8880/v1."""
+    http_model: str = "tts-1"
+    """Model to ask the HTTP endpoint for."""
+    http_voice: str = "alloy"
+    """Voice to ask the HTTP endpoint for."""
+    api_key_variable: str | None = None
+    """Environment variable that holds the endpoint's key."""
+    timeout_s: float = Field(default=10.0, gt=0, le=120)
+    """Seconds that the endpoint may keep silent."""
 
 
 class TurnSettings(_Group):
@@ -83,6 +105,19 @@ class ProsodySettings(_Group):
     """Whether it is computed, used and sent at all."""
 
 
+class AudioSettings(_Group):
+    """The microphone and the loudspeaker of --mic."""
+
+    input_device: str | None = None
+    """Microphone, by index or part of the name; empty for the system's default."""
+    output_device: str | None = None
+    """Loudspeaker, by index or part of the name; empty for the system's default."""
+    half_duplex: bool = False
+    """Whether the microphone is deaf while the agent speaks, for loudspeakers that it hears too."""
+    push_to_talk: bool = False
+    """Whether the microphone is heard only while talking is switched on with the space key."""
+
+
 class OutputSettings(_Group):
     """What the command shows and writes."""
 
@@ -90,6 +125,8 @@ class OutputSettings(_Group):
     """`auto`: live on a terminal, plain lines elsewhere; `json`: one event per line."""
     replies: Path | None = None
     """Where spoken replies go: a .wav file (later replies get _2, _3, ...) or a folder (reply_1.wav, ...)."""
+    transcript: Path | None = None
+    """Where the conversation is written down: a .md or .json file that is not there yet, readable by its owner alone."""
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
     """What libraries and the runtime may log to stderr."""
 
@@ -103,6 +140,7 @@ class Settings(BaseSettings):
     voice: VoiceSettings = VoiceSettings()
     turns: TurnSettings = TurnSettings()
     prosody: ProsodySettings = ProsodySettings()
+    audio: AudioSettings = AudioSettings()
     output: OutputSettings = OutputSettings()
 
     @classmethod

@@ -1,10 +1,11 @@
-"""What `textpro-agent --wav` and `--text` do: one session between a transport and a view, with the settings
+"""What `textpro-agent --wav`, `--text` and `--mic` do: one session between a transport and a view, with the settings
 in effect."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -16,11 +17,20 @@ import typer
 from rich.console import Console
 
 from .agent.turns import TurnSettings
-from .config import Settings, VoiceSettings
+from .config import ModelSettings, Settings, VoiceSettings
+from .models.errors import InputError
+from .models.presets import start_hint
+from .serving.audio_devices import Way, audio_devices, devices_table
 from .serving.conversation import Conversation, View
 from .serving.json_lines import JsonLines, claimed_stdout
+from .serving.keys import why_no_keys
+from .serving.loudspeaker import Loudspeaker
+from .serving.microphone import MicrophoneOptions, MicrophoneTransport
+from .serving.plain import PlainLines
 from .serving.playback import ReplyFiles
-from .serving.terminal import LiveTerminal, PlainLines, render_svg
+from .serving.sound_card import check_devices
+from .serving.terminal import LiveTerminal, render_svg
+from .serving.transcript import TranscribedView, Transcript
 from .serving.typed import TypedTransport, check_texts
 from .serving.wav import FastPace, RealTimePace, WavTransport, check_wavs
 from .streaming.espeak_frames import EspeakVoice
@@ -28,17 +38,24 @@ from .streaming.espeak_frames import EspeakVoice
 if TYPE_CHECKING:
     from .agent.runtime import Runtime
     from .agent.session import Session
+    from .models.named import Pair
+    from .streaming.voices import Voice
+
+
+PLAIN_WPM = 165
+"""The words per minute that other voices than espeak-ng's are taken to speak as they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Talk:
-    """What to say to the agent: sound files or texts, one of them empty; `fast` on audio time instead of real
-    time; `svg` where to draw the view at the end."""
+    """What to say to the agent: sound files or texts, one of them empty, or what the microphone hears; `fast` on
+    audio time instead of real time; `svg` where to draw the view at the end."""
 
     wavs: tuple[Path, ...] = ()
     texts: tuple[str, ...] = ()
     fast: bool = False
     svg: Path | None = None
+    microphone: bool = False
 
 
 def talk(what: Talk, settings: Settings) -> None:
@@ -46,10 +63,22 @@ def talk(what: Talk, settings: Settings) -> None:
     the model is loaded."""
     check_wavs(what.wavs)
     check_texts(what.texts)
+    if what.microphone:
+        _check_microphone(settings)
     if settings.output.replies is not None:
         ReplyFiles(settings.output.replies)
-    with _view(settings) as view:
-        asyncio.run(_converse(what, settings, view))
+    with contextlib.ExitStack() as ends:
+        told: list[str] = []  # nobody can be shown anything before the view is up
+        tell = told.append
+        transcript = None
+        if settings.output.transcript is not None:
+            transcript = ends.enter_context(Transcript(settings.output.transcript, lambda text: tell(text)))
+        view = ends.enter_context(_view(settings))
+        tell = view.notice
+        if not isinstance(view, JsonLines) and (hint := start_hint(settings.model.name)) is not None and what.microphone:
+            view.notice(hint)
+        shown = view if transcript is None else TranscribedView(view, transcript)
+        asyncio.run(_converse(what, settings, shown))
         if what.svg is not None and isinstance(view, LiveTerminal | PlainLines):
             render_svg(view.state, what.svg)
 
@@ -60,11 +89,38 @@ async def _converse(what: Talk, settings: Settings, view: View) -> None:
         open_session(runtime, settings) as session,
         Conversation(session, view, settings.output.replies) as conversation,
     ):
-        if what.texts:
+        if what.microphone:
+            loudspeaker = Loudspeaker(session.played, keep=settings.output.replies is not None)
+            conversation.player = loudspeaker
+            await MicrophoneTransport(conversation, loudspeaker, _microphone(settings)).run()
+        elif what.texts:
             await TypedTransport(conversation).run(what.texts)
         else:
             pace = FastPace(conversation) if what.fast else RealTimePace()
             await WavTransport(conversation, pace).run(what.wavs)
+
+
+def list_devices(as_json: bool) -> None:
+    """Print the audio devices: a table, or one JSON object per line. DeviceError if there is none."""
+    devices = audio_devices()
+    if as_json:
+        for device in devices:
+            typer.echo(json.dumps(device.to_dict(), ensure_ascii=False))
+    else:
+        Console(highlight=False).print(devices_table(devices))
+
+
+def _check_microphone(settings: Settings) -> None:
+    """DeviceError or InputError for what would fail only once the model is there."""
+    audio = settings.audio
+    ways = (Way.INPUT, Way.OUTPUT) if settings.voice.enabled else (Way.INPUT,)
+    check_devices(audio.input_device, audio.output_device, ways)
+    if audio.push_to_talk and (reason := why_no_keys()) is not None:
+        raise InputError(f"--push-to-talk needs its key: {reason}; start it in a terminal, or without the option.")
+
+
+def _microphone(settings: Settings) -> MicrophoneOptions:
+    return MicrophoneOptions(**settings.audio.model_dump(), speaks=settings.voice.enabled)
 
 
 def open_runtime(settings: Settings) -> Runtime:
@@ -76,7 +132,7 @@ def open_runtime(settings: Settings) -> Runtime:
 
     transformers_logging.disable_progress_bar()  # it would tear the view
     return Runtime(
-        settings.model.name,
+        _model(settings.model),
         voice=_voice(settings.voice),
         speak=settings.voice.enabled,
         slots=settings.model.slots,
@@ -89,11 +145,44 @@ def open_session(runtime: Runtime, settings: Settings) -> Session:
     return runtime.session(
         prosody=settings.prosody.enabled,
         playback="acknowledged",
+        follow_tone=settings.voice.follow_tone,
         turns=TurnSettings(**settings.turns.model_dump()),
     )
 
 
-def _voice(voice: VoiceSettings) -> EspeakVoice:
+def _model(model: ModelSettings) -> str | Pair:
+    if model.encoder is None and model.backbone is None:
+        return model.name
+    if model.encoder is None or model.backbone is None:
+        raise InputError("--encoder and --backbone go together: give a Whisper folder and a chat model's folder.")
+    from .models.named import Pair
+
+    return Pair(model.encoder, model.backbone)
+
+
+def _voice(voice: VoiceSettings) -> Voice:
+    match voice.engine:
+        case "piper":
+            if voice.file is None:
+                raise InputError("voice.engine is piper, and voice.file is empty: give the .onnx file of a Piper voice.")
+            from .streaming.piper import PiperVoice
+
+            return PiperVoice(voice.file, voice.rate_wpm / PLAIN_WPM, voice.amplitude_percent / 100, voice.speaker)
+        case "http":
+            if voice.url is None:
+                raise InputError("voice.engine is http, and voice.url is empty: give the base URL, as http://localhost:8880/v1.")
+            from .streaming.http_voice import HttpVoice
+
+            return HttpVoice(
+                voice.url,
+                voice.http_model,
+                voice.http_voice,
+                voice.api_key_variable,
+                voice.rate_wpm / PLAIN_WPM,
+                voice.amplitude_percent / 100,
+                voice.timeout_s,
+                language="en",
+            )
     return EspeakVoice(
         name=voice.name,
         variant=voice.variant,
@@ -106,19 +195,22 @@ def _voice(voice: VoiceSettings) -> EspeakVoice:
 
 @contextlib.contextmanager
 def _view(settings: Settings) -> Iterator[View]:
-    logging.basicConfig(stream=sys.stderr, level=settings.output.log_level.upper())
+    level = settings.output.log_level.upper()
     console = Console(highlight=False)
     chosen = settings.output.view
     if chosen == "auto":
         chosen = "live" if console.is_terminal and not console.is_dumb_terminal else "plain"
     match chosen:
         case "json":
+            logging.basicConfig(stream=sys.stderr, level=level)
             with claimed_stdout() as stream:
                 yield JsonLines(stream, _to_stderr)
         case "live":
             with LiveTerminal(console) as live:
+                logging.basicConfig(stream=sys.stderr, level=level)  # through the view, which would be torn
                 yield live
         case _:
+            logging.basicConfig(stream=sys.stderr, level=level)
             with PlainLines(console) as plain:
                 yield plain
 

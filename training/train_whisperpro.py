@@ -90,7 +90,7 @@ def _train(settings: WhisperProTraining, attempt: int) -> None:
     if settings.start is None:
         model.initialize()
     else:
-        model.load_state_dict(load_checkpoint(settings.start).speech.model.state_dict())
+        model.load_state_dict(load_checkpoint(settings.start).chunked.model.state_dict())
     if settings.bfloat16:
         attend_in_fp32(model.whisper)
     decoder = ReconstructionDecoder(config.d_model, 2 * config.n_mels)

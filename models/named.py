@@ -1,0 +1,86 @@
+"""From what a user names, a preset or a folder, to a checkpoint that the engine can run: the bundled layout, a pair of any
+Whisper and chat model, or the released layout. Nothing is downloaded here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from safetensors import SafetensorError
+from transformers import GenerationConfig, WhisperFeatureExtractor
+
+from .checkpoint import CONFIG, Checkpoint, load_checkpoint, load_tokenizer
+from .errors import CheckpointError, InputError
+from .pair import join_pair, load_pair
+from .presets import PRESETS, preset_folders
+from .released import ReleasedParts, load_released
+from .released_files import read_json
+from .released_settings import FusionOptions
+from .whisper_full import FullSettings, FullWhisper
+
+GENERATION = "generation_config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Folders of any Whisper and any chat model of the ChatML kind; they know no prosody together."""
+
+    encoder: Path
+    backbone: Path
+
+
+def check_model(model: str | Path | Pair, cache: Path | None = None) -> None:
+    """InputError where the model is not here; cheap, before anything is loaded."""
+    if isinstance(model, Pair):
+        for folder in (model.encoder, model.backbone):
+            if not folder.expanduser().is_dir():
+                raise InputError(f"no model at {folder}: expected a folder with config.json and safetensors")
+    elif (preset := PRESETS.get(str(model))) is not None:
+        if preset.repositories:
+            preset_folders(preset, cache)
+    elif not Path(model).expanduser().is_dir():
+        raise InputError(f"no model at {model}: expected one of {', '.join(PRESETS)} or a folder with {CONFIG}")
+
+
+def open_model(model: str | Path | Pair, cache: Path | None = None) -> Checkpoint:
+    """The checkpoint of a preset, of a pair, or of a folder with a `textpro_config.json`: the project's own layout, or a
+    released one that holds both parts. `cache` is the hub's, None the usual one. InputError where it is not here,
+    CheckpointError where something in it does not fit."""
+    check_model(model, cache)
+    if isinstance(model, Pair):
+        return load_pair(model.encoder.expanduser(), model.backbone.expanduser())
+    preset = PRESETS.get(str(model))
+    if preset is None:
+        folder = Path(model).expanduser()
+        is_released = (folder / CONFIG).is_file() and "format" not in read_json(folder / CONFIG)
+        return join_released(load_released(folder), folder.name) if is_released else load_checkpoint(folder)
+    if not preset.repositories:
+        return load_checkpoint(Path(str(files("textpro.models") / preset.name)))
+    folders = preset_folders(preset, cache)
+    if preset.fusion is None:
+        return load_pair(folders["speech"], folders["backbone"])
+    options = FusionOptions(mode=preset.fusion)
+    return join_released(load_released(folders["backbone"], folders["speech"], options=options), preset.name)
+
+
+def join_released(parts: ReleasedParts, name: str) -> Checkpoint:
+    """A checkpoint of released parts. CheckpointError without Whisper's `preprocessor_config.json`."""
+    folder, settings = parts.speech_folder, parts.settings
+    try:
+        extractor = WhisperFeatureExtractor.from_pretrained(folder, local_files_only=True)
+        if (folder / GENERATION).is_file():
+            parts.speech.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{folder / 'preprocessor_config.json'} is missing or broken ({error}): fetch it again") from error
+    heard = FullSettings(prosody_layer=settings.prosody_layer, prosody_at=settings.prosody_at)
+    return join_pair(
+        FullWhisper(parts.speech, load_tokenizer(folder), extractor, heard),
+        parts.backbone,
+        load_tokenizer(parts.backbone_folder),
+        parts.projector,
+        settings.fusion,
+        name=name,
+        marker_token=settings.marker_token,
+    )

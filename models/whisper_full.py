@@ -1,0 +1,252 @@
+"""Whisper as it was trained: an encoder that sees a whole padded window, so every pass begins from the audio again.
+
+Serves any Hugging Face Whisper checkpoint, and WhisperPro as released (arXiv 2605.05927), whose prosody vector of a token
+is a decoder state at that token. Features, prompt, suppressed tokens and the no-speech rule are the checkpoint's own; the
+decoding is greedy. Nothing is kept between passes: tokens and vectors depend on the given samples alone, so ticks cannot
+change what the final pass says. The counterpart for causal encoders is `speech_stream.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast, WhisperFeatureExtractor, WhisperForConditionalGeneration
+from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
+from .errors import CapacityError, CheckpointError, EngineError
+
+SAMPLE_RATE = 16_000
+ENCODER_FRAME_SAMPLES = 320
+"""Two mel frames of 10 ms."""
+MAX_TOKENS_PER_SECOND, TOKENS_AT_ONCE = 25, 8
+"""A hypothesis faster than this is a loop; Whisper's own room is 15 a second over a full window."""
+NO_SPEECH_ABOVE, UNSURE_BELOW = 0.6, -1.0
+"""Whisper's rule: no words where no-speech is this probable and the mean log-probability of the words this low."""
+
+ProsodyAt = Literal["predicts", "reads"]
+
+
+@dataclass(frozen=True, slots=True)
+class FullSettings:
+    """`language` as a code or an English name, None: detected in each pass. `prosody_layer`: index into the decoder's
+    `hidden_states` that holds prosody, None for a plain Whisper. A token's vector is the state at the position that
+    `predicts` it (what `generate` collects) or at the one that `reads` it."""
+
+    language: str | None = None
+    prosody_layer: int | None = None
+    prosody_at: ProsodyAt = "predicts"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Transcribe:
+    """Recognize all samples of a turn so far, float32 [n] at 16 kHz. `stream` stands for the turn, whose items keep their
+    order. `prosody`: vectors are wanted too."""
+
+    stream: object
+    samples: NDArray[np.float32]
+    prosody: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Transcribed:
+    """Text tokens and their prosody vectors [n_tokens, feature_dim], of dimension 0 where there are none or none wanted."""
+
+    tokens: tuple[int, ...]
+    vectors: NDArray[np.float32]
+
+
+class FullWhisper:
+    """The speech model of the engine. It takes the model over: eval mode, no gradients.
+
+    Raises CheckpointError where the parts do not fit each other or a setting does not fit them.
+    """
+
+    def __init__(
+        self,
+        model: WhisperForConditionalGeneration,
+        tokenizer: PreTrainedTokenizerFast,
+        extractor: WhisperFeatureExtractor,
+        settings: FullSettings | None = None,
+    ) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer, self.extractor = tokenizer, extractor
+        self.settings = settings or FullSettings()
+        config = model.config
+        _check_parts(config, tokenizer, extractor, self.settings)
+        self._not_text = frozenset(tokenizer.get_added_vocab().values())
+        self._prompt = _Prompt(model, self.settings.language)
+        generation = model.generation_config
+        self._ends = _ids(_first(generation, config, "eos_token_id"))
+        self._suppressed = _ids(getattr(generation, "suppress_tokens", None))
+        self._begin_suppressed = _ids(getattr(generation, "begin_suppress_tokens", None))
+        self.window_samples: int = extractor.n_samples
+        self.feature_dim: int = config.d_model if self.settings.prosody_layer is not None else 0
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The words of tokens, as Whisper writes them."""
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def run(self, items: Sequence[Any]) -> list[object]:
+        """One `Transcribed` for each item, an exception where it failed."""
+        return [self._run(item) for item in items]
+
+    def _run(self, item: object) -> object:
+        if not isinstance(item, Transcribe):
+            raise EngineError(f"{type(item).__name__} is no work for a full Whisper: expected Transcribe")
+        try:
+            return self.transcribe(item)
+        except Exception as error:
+            return error
+
+    @torch.inference_mode()
+    def transcribe(self, item: Transcribe) -> Transcribed:
+        """See `Transcribe`. Raises CapacityError for more samples than the window holds."""
+        n_samples = len(item.samples)
+        if n_samples > self.window_samples:
+            raise CapacityError(f"{n_samples} samples do not fit into the window of {self.window_samples}: cut the turn before")
+        if not n_samples:
+            return Transcribed((), np.zeros((0, self.feature_dim), np.float32))
+        states = self._encode(item.samples)
+        prompt, generated = self._decode(states, n_samples)
+        is_text = [token not in self._not_text for token in generated]
+        vectors = np.zeros((len(generated), 0), np.float32)
+        if item.prosody and self.settings.prosody_layer is not None:
+            vectors = self._vectors(states, prompt, generated, self.settings.prosody_layer)
+        tokens = tuple(token for token, kept in zip(generated, is_text, strict=True) if kept)
+        return Transcribed(tokens, vectors[np.array(is_text, bool)])
+
+    def token_limit(self, n_samples: int) -> int:
+        """The most tokens that are generated for so many samples."""
+        room = self.model.config.max_target_positions - self._prompt.length
+        return min(room, MAX_TOKENS_PER_SECOND * n_samples // SAMPLE_RATE + TOKENS_AT_ONCE)
+
+    def _encode(self, samples: NDArray[np.float32]) -> Tensor:
+        """Encoder states of the padded window, [1, frames, dim]."""
+        features = self.extractor(samples, sampling_rate=SAMPLE_RATE, return_tensors="pt")["input_features"]
+        states: Tensor = self.model.model.encoder(features.to(self.model.device, self.model.dtype)).last_hidden_state
+        return states
+
+    def _decode(self, states: Tensor, n_samples: int) -> tuple[tuple[int, ...], list[int]]:
+        """The prompt and the tokens that greedy decoding puts behind it, end-of-text left out; none for no speech."""
+        scores, cache = self._step((self._prompt.start,), states, None)
+        no_speech = self._prompt.no_speech_probability(scores)
+        behind_start = self._prompt.behind_start(scores)
+        if behind_start:
+            scores, cache = self._step(behind_start, states, cache)
+        scores[self._begin_suppressed] = -torch.inf
+        generated, logprobs, limit = list[int](), list[float](), self.token_limit(n_samples)
+        while True:
+            scores[self._suppressed] = -torch.inf
+            token = int(scores.argmax())
+            logprobs.append(float(scores.log_softmax(-1)[token]))
+            if token in self._ends or len(generated) == limit:
+                break
+            generated.append(token)
+            if len(generated) < limit:
+                scores, cache = self._step((token,), states, cache)
+        if no_speech > NO_SPEECH_ABOVE and sum(logprobs) / len(logprobs) < UNSURE_BELOW:
+            generated = []
+        return (self._prompt.start, *behind_start), generated
+
+    def _step(self, tokens: Sequence[int], states: Tensor, cache: Any) -> tuple[Tensor, Any]:
+        """Scores [vocab] behind `tokens` in fp32, and the cache that holds them."""
+        ids = torch.tensor([tokens], device=states.device)
+        output = self.model.model.decoder(input_ids=ids, encoder_hidden_states=states, past_key_values=cache, use_cache=True)
+        return self.model.proj_out(output.last_hidden_state[0, -1]).float(), output.past_key_values
+
+    def _vectors(self, states: Tensor, prompt: tuple[int, ...], generated: list[int], layer: int) -> NDArray[np.float32]:
+        """Decoder states of the generated tokens, [n_tokens, dim], from one parallel pass."""
+        ids = torch.tensor([[*prompt, *generated]], device=states.device)
+        output = self.model.model.decoder(input_ids=ids, encoder_hidden_states=states, use_cache=False, output_hidden_states=True)
+        first = len(prompt) - (self.settings.prosody_at == "predicts")
+        hidden = output.hidden_states[layer][0, first : first + len(generated)]
+        vectors: NDArray[np.float32] = hidden.float().cpu().numpy().copy()
+        return vectors
+
+
+class _Prompt:
+    """What stands before the text: start of transcript, and where the checkpoint has them language, task, no-timestamps."""
+
+    def __init__(self, model: WhisperForConditionalGeneration, language: str | None) -> None:
+        generation, config = model.generation_config, model.config
+        self.start: int = _first(generation, config, "decoder_start_token_id")
+        no_timestamps: int | None = getattr(generation, "no_timestamps_token_id", None)
+        self._no_speech = None if no_timestamps is None else no_timestamps - 1
+        languages: dict[str, int] = getattr(generation, "lang_to_id", None) or {}
+        self._languages = sorted(languages.values())
+        language = language or getattr(generation, "language", None)
+        self._language = None if language is None else _language_id(language, languages)
+        if languages:
+            tasks: dict[str, int] = getattr(generation, "task_to_id", None) or {}
+            task = tasks.get(getattr(generation, "task", None) or "transcribe")
+            rest = [] if task is None else [task]
+        else:  # English only, or an older file that names its prompt by position
+            forced = _first(generation, config, "forced_decoder_ids") or []
+            rest = [token for _, token in forced if token not in (None, no_timestamps)]
+        self._rest = (*rest, *(() if no_timestamps is None else (no_timestamps,)))
+        self.length = 1 + bool(languages) + len(self._rest)
+
+    def behind_start(self, scores: Tensor) -> tuple[int, ...]:
+        """The prompt without its first token, whose scores [vocab] tell the language where none was named."""
+        if not self._languages:
+            return self._rest
+        language = self._language
+        if language is None:
+            language = self._languages[int(scores[self._languages].argmax())]
+        return (language, *self._rest)
+
+    def no_speech_probability(self, scores: Tensor) -> float:
+        """From the scores [vocab] behind the start of transcript."""
+        return 0.0 if self._no_speech is None else float(scores.softmax(-1)[self._no_speech])
+
+
+def _language_id(language: str, languages: dict[str, int]) -> int | None:
+    """The token of a language; None for a checkpoint of English alone, whose prompt has no place for it."""
+    name = language.strip("<|>").lower()
+    code = TO_LANGUAGE_CODE.get(name, name)
+    if not languages and code == "en":
+        return None
+    if f"<|{code}|>" not in languages:
+        known = ", ".join(sorted(token.strip("<|>") for token in languages)) or "en"
+        raise CheckpointError(f"this Whisper does not know the language {language!r}: expected one of {known}, or none named")
+    return languages[f"<|{code}|>"]
+
+
+def _check_parts(
+    config: Any, tokenizer: PreTrainedTokenizerFast, extractor: WhisperFeatureExtractor, settings: FullSettings
+) -> None:
+    found = (extractor.sampling_rate, extractor.feature_size, extractor.nb_max_frames)
+    wanted = (SAMPLE_RATE, config.num_mel_bins, 2 * config.max_source_positions)
+    if found != wanted:
+        raise CheckpointError(
+            f"preprocessor_config.json gives (rate, mel bins, frames) {found}, this Whisper reads {wanted}: "
+            "put the files of one checkpoint together"
+        )
+    if len(tokenizer) > config.vocab_size:
+        raise CheckpointError(
+            f"the recognizer's tokenizer has {len(tokenizer)} tokens, its model {config.vocab_size}: put the files of one "
+            "checkpoint together"
+        )
+    layer = settings.prosody_layer
+    if layer is not None and not 0 <= layer <= config.decoder_layers:
+        raise CheckpointError(f"prosody_layer {layer}: expected 0 to {config.decoder_layers}, the decoder's layers")
+    if settings.prosody_at not in get_args(ProsodyAt):
+        raise CheckpointError(f"prosody_at {settings.prosody_at!r}: expected one of {get_args(ProsodyAt)}")
+
+
+def _first(generation: Any, config: Any, name: str) -> Any:
+    """A setting from generation_config.json, or else from config.json."""
+    value = getattr(generation, name, None)
+    return getattr(config, name, None) if value is None else value
+
+
+def _ids(value: int | Sequence[int] | None) -> list[int]:
+    if value is None:
+        return []
+    return [value] if isinstance(value, int) else [token for token in value if token >= 0]
