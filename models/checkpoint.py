@@ -270,3 +270,4 @@ def _save_half(file: Path, tensors: Mapping[str, Tensor]) -> None:
             "on with a smaller learning rate"
         )
     save_file(halves, file, metadata={"format": "pt"})
+    file.chmod(0o644)  # safetensors writes for the owner alone

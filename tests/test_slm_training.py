@@ -255,11 +255,11 @@ def test_a_teacher_that_agrees_costs_nothing(renderer, tokenizer):
         assert float(losses(model, batch, TURN_END, logits.roll(1, -1))["distil"]) > 0.1
 
 
-def test_the_tone_is_read_at_the_last_word_of_a_heard_turn_that_needs_it_and_nowhere_else(renderer, tokenizer):
+def test_the_tone_is_read_where_the_answer_to_a_heard_turn_that_needs_it_begins_and_nowhere_else(renderer, tokenizer):
     item = heard(renderer, LIGHT)
     sequence = renderer.render(LIGHT, item.said)
     ((row, tone),) = sequence.tones
-    assert TONES[tone] == "sad" and row == sequence.ends[-1][0]
+    assert TONES[tone] == "sad" and row == sequence.spans[-1].row
     assert not renderer.render(LIGHT).tones and not renderer.render(LIGHT, [item.said[0], item.cuts[1]]).tones
     model, head = small_model(len(tokenizer)), torch.nn.Linear(64, len(TONES))
     batch = collate([sequence], 1)

@@ -79,8 +79,8 @@ def losses(
     model: SpokenLanguageModel, batch: Batch, turn_end: int, teacher_logits: Tensor | None, tone_head: nn.Linear | None = None
 ) -> dict[str, Tensor]:
     """Scalars: `text` cross entropy of the assistant's tokens, `end` binary cross entropy of the turn's end,
-    `distil` the divergence KL(teacher || student), `tone` cross entropy of the tone that `tone_head` reads at the end of
-    a heard turn, and for the log `right` and the mean P(end) at ends and elsewhere."""
+    `distil` the divergence KL(teacher || student), `tone` cross entropy of the tone that `tone_head` reads where
+    the answer to a heard turn begins, and for the log `right` and the mean P(end) at ends and elsewhere."""
     states = model.states(batch)
     n = len(batch.replies)
     scores = model.logits(states, torch.cat([batch.replies, batch.ends]))

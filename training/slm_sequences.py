@@ -48,8 +48,8 @@ class Span:
 
 @dataclass(slots=True)
 class TrainingSequence:
-    """Rows, and what is learned at which: `replies` (row, id, weight), `ends` (row, the turn ends here), `tones` (last
-    row of a heard turn whose answer depends on its tone, index into TONES).
+    """Rows, and what is learned at which: `replies` (row, id, weight), `ends` (row, the turn ends here), `tones` (row
+    at which an answer begins that depends on the tone of the heard turn, index into TONES).
 
     `distilled` are indices into `replies` at which a teacher may be asked.
     """
@@ -117,9 +117,9 @@ class Renderer:
             self._listen(sequence, user)
             if not user.complete:
                 break
+            sequence.read(self.chat.reply_open())
             if turn.tone is not None and user.vectors is not None:
                 sequence.tones.append((len(sequence.rows) - 1, TONES.index(turn.tone)))
-            sequence.read(self.chat.reply_open())
             self._answer(sequence, turn, index, index == last)
         return sequence
 

@@ -54,7 +54,7 @@ class SlmTraining:
     end_weight: float = 0.3
     distil_weight: float = 1.0
     tone_weight: float = 0.3
-    """Stage 'speech' only: a read-out of the tone at the end of the user's turn, so that prosody is used. Not exported."""
+    """Stage 'speech' only: a read-out of the tone where the answer begins, so that prosody is used. Not exported."""
     dense_until: float = 0.4
     """Share of the steps in which most rows are dense text: sums and repeating."""
     dense_share: float = 0.65
