@@ -314,12 +314,12 @@ def test_a_run_goes_on_at_its_step_with_its_weights(run, tmp_path, monkeypatch):
     stopped = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     rates, step = [], training.train_step
 
-    def watched(model, teacher, lesson, steppers, rate, turn_end, options, tone_head):
+    def watched(model, teacher, lesson, steppers, rate, turn_end, options, tone_head, team):
         if not rates:
             assert all((model.state_dict()[name] == value).all() for name, value in stopped["model"].items())
             assert steppers[0].state_dict()["state"].keys() == stopped["muon"]["state"].keys()
         rates.append(rate)
-        return step(model, teacher, lesson, steppers, rate, turn_end, options, tone_head)
+        return step(model, teacher, lesson, steppers, rate, turn_end, options, tone_head, team)
 
     monkeypatch.setattr(training, "train_step", watched)
     train_slm(settings(tmp_path, run, steps=8))
