@@ -28,7 +28,8 @@ from textpro.train_commands import stage_settings
 
 FLAGS = {"--fast", "--json", "--plain", "--mic", "--list-devices", "--half-duplex", "--push-to-talk", "--help", "-h", "--version"}
 SCRIPTED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 sys.path.insert(0, sys.argv.pop(1))
 from scripted_session import ScriptedSession
 from textpro import cli, talk
@@ -252,7 +253,7 @@ def test_every_public_name_has_a_home() -> None:
 
 
 def test_a_closed_pipe_ends_the_json_quietly(wavs: list[str]) -> None:
-    command = scripted_command("--wav", *wavs, "--fast", "--json")
+    command = scripted_command("--wav", *(wavs * 40), "--fast", "--json")  # more lines than a pipe holds
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None
         assert json.loads(process.stdout.readline())["type"] == "voice_activity"
