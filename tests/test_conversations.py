@@ -214,6 +214,19 @@ def test_asked_what_it_just_said_the_agent_repeats_the_heard_part_alone():
     run(talk, speak=True)
 
 
+def test_no_audio_is_lost_when_a_client_changes_its_sample_rate_again_and_again():
+    async def talk(runtime):
+        async with runtime.session() as session:
+            for _ in range(50):
+                for rate in (48_000, 16_000, 8_000):
+                    await session.send_audio(np.zeros(rate // 25, np.float32), rate)
+            await session.settled()
+            heard = [event.t_ms for event in session.said() if event.type == "voice_activity"]
+        assert 50 * 3 * 40 - 64 <= heard[-1] <= 50 * 3 * 40
+
+    run(talk)
+
+
 def test_audio_that_cannot_be_used_is_refused_to_the_caller_and_the_session_goes_on():
     async def talk(runtime):
         async with runtime.session() as session:
