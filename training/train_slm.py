@@ -45,11 +45,11 @@ class SlmTraining:
     tokenizer: Path
     start: Path | None = None
     corpus: Path | None = None
-    steps: int = 1500
-    rows: int = 4096
+    steps: int = 3000
+    rows: int = 2048
     """Padded rows (tokens and markers) of a batch."""
-    muon_rate: float = 1.2e-2
-    adam_rate: float = 4e-3
+    muon_rate: float = 3.5e-3
+    adam_rate: float = 1.5e-3
     warm_up: int = 60
     end_weight: float = 0.3
     distil_weight: float = 1.0
@@ -70,7 +70,7 @@ class SlmTraining:
     layers: int = 6
     feature_dim: int = 192
     bfloat16: bool = True
-    threads: int = 2
+    threads: int = 1
     report_every: int = 20
     evaluate_every: int = 200
     evaluation_dialogues: int = 64

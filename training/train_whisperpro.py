@@ -52,7 +52,7 @@ class WhisperProTraining:
     pool: int = 400
     """Utterances that are drawn at once and sorted by length."""
     workers: int = 1
-    threads: int = 2
+    threads: int = 1
     bfloat16: bool = True
     report_every: int = 25
     save_every: int = 250
