@@ -62,8 +62,8 @@ class WhisperProTraining:
 def train_whisperpro(settings: WhisperProTraining) -> None:
     """Train, or go on, in `settings.folder`; writes `checkpoint.pt`, `log.csv` and the tokenizer there.
 
-    Once in some ten thousand sentences espeak-ng crashes, and its worker with it. Training then goes on from the last
-    checkpoint with other sentences; a team of processes has to be started again.
+    espeak-ng can crash, and its worker with it. Training then goes on from the last checkpoint with other sentences; a team
+    of processes has to be started again.
     """
     for attempt in range(MOST_CRASHES + 1):
         try:
