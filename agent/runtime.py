@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Self
 
@@ -12,7 +11,6 @@ import torch
 
 from ..engine import Engine, Sampling
 from ..models.checkpoint import Checkpoint
-from ..models.errors import InputError
 from ..models.named import Pair, check_model, open_model
 from ..streaming.espeak_frames import EspeakVoice
 from ..streaming.voices import Voice, VoiceSource
@@ -20,16 +18,6 @@ from .session import Session
 from .session_settings import Playback, SessionSettings
 from .tools import Tool, Toolbox, ToolFunction
 from .turns import TurnSettings
-
-
-def model_folder(model: str | Path) -> Path:
-    """The folder of a model: "tiny" is the bundled one, anything else a path. InputError where there is none."""
-    if str(model) == "tiny":
-        return Path(str(files("textpro.models") / "tiny"))
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
-        raise InputError(f"no model at {folder}: expected 'tiny' or a folder with textpro_config.json")
-    return folder
 
 
 class Runtime:

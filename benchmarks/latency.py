@@ -34,7 +34,7 @@ from streaming_way import (
     measure_streaming,
 )
 
-from textpro.agent.runtime import model_folder
+from textpro.models.named import model_folder
 from textpro.streaming.espeak import EspeakProcess, EspeakSynthesizer
 
 PROMISED_FACTOR, PROMISED_AFTER_MS, PROMISED_GB = 0.25, 500.0, 0.9

@@ -20,6 +20,7 @@ from .released_files import read_json
 from .released_settings import FusionOptions
 from .whisper_full import FullSettings, FullWhisper
 
+BUNDLED = "tiny"
 GENERATION = "generation_config.json"
 
 
@@ -31,6 +32,17 @@ class Pair:
     backbone: Path
 
 
+def model_folder(model: str | Path) -> Path:
+    """The folder of a model that lies in one: "tiny" is the bundled one, anything else a path. InputError where there is
+    none."""
+    if str(model) == BUNDLED:
+        return Path(str(files("textpro.models") / BUNDLED))
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"no model at {folder}: expected one of {', '.join(PRESETS)} or a folder with {CONFIG}")
+    return folder
+
+
 def check_model(model: str | Path | Pair, cache: Path | None = None) -> None:
     """InputError where the model is not here; cheap, before anything is loaded."""
     if isinstance(model, Pair):
@@ -40,8 +52,8 @@ def check_model(model: str | Path | Pair, cache: Path | None = None) -> None:
     elif (preset := PRESETS.get(str(model))) is not None:
         if preset.repositories:
             preset_folders(preset, cache)
-    elif not Path(model).expanduser().is_dir():
-        raise InputError(f"no model at {model}: expected one of {', '.join(PRESETS)} or a folder with {CONFIG}")
+    else:
+        model_folder(model)
 
 
 def open_model(model: str | Path | Pair, cache: Path | None = None) -> Checkpoint:
@@ -53,11 +65,11 @@ def open_model(model: str | Path | Pair, cache: Path | None = None) -> Checkpoin
         return load_pair(model.encoder.expanduser(), model.backbone.expanduser())
     preset = PRESETS.get(str(model))
     if preset is None:
-        folder = Path(model).expanduser()
+        folder = model_folder(model)
         is_released = (folder / CONFIG).is_file() and "format" not in read_json(folder / CONFIG)
         return join_released(load_released(folder), folder.name) if is_released else load_checkpoint(folder)
     if not preset.repositories:
-        return load_checkpoint(Path(str(files("textpro.models") / preset.name)))
+        return load_checkpoint(model_folder(preset.name))
     folders = preset_folders(preset, cache)
     if preset.fusion is None:
         return load_pair(folders["speech"], folders["backbone"])

@@ -50,9 +50,7 @@ class JsonLines:
         """Told by events alone."""
 
     def status(self, text: str) -> None:
-        """Passed on as a notice."""
-        if text:
-            self._notice(f"microphone: {text}")
+        """Told by notices."""
 
     def _is_due(self, event: VoiceActivity) -> bool:
         return self._activity is None or event.t_ms - self._activity.t_ms >= ACTIVITY_INTERVAL_MS

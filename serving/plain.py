@@ -56,11 +56,8 @@ class PlainLines:
         """Nothing is finished by playing on."""
 
     def status(self, text: str) -> None:
-        """How the microphone stands now; said once."""
-        if text != self.state.status:
-            self.state = self.state.with_status(text)
-            if text:
-                self._line(f"microphone: {text}")
+        """How the microphone stands now; a notice has said it."""
+        self.state = self.state.with_status(text)
 
     def notice(self, text: str) -> None:
         """A line."""

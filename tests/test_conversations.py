@@ -23,9 +23,10 @@ from textpro.agent.events import (
     TurnResumed,
     TurnStart,
 )
-from textpro.agent.runtime import Runtime, model_folder
+from textpro.agent.runtime import Runtime
 from textpro.agent.session import Session
 from textpro.models.errors import AudioError, CapacityError, InputError, TextProError
+from textpro.models.named import model_folder
 from textpro.training.augment import colored_noise
 
 MODEL = Path(os.environ.get("TEXTPRO_TEST_MODEL") or model_folder("tiny"))

@@ -12,9 +12,9 @@ from conversation import converse
 from oracle import Offline
 from small_pair import example_audio, runtime_with
 from textpro.agent.events import EagerTurnEnd, ReplyDone, TokensCommitted, TurnStart
-from textpro.agent.runtime import model_folder
 from textpro.models.checkpoint import load_checkpoint
 from textpro.models.fusion import Fusion
+from textpro.models.named import model_folder
 
 TINY = model_folder("tiny")
 AUDIO = example_audio("lost_keys_sad.wav")

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conversation import spoken
-from textpro.agent.runtime import model_folder
 from textpro.models.checkpoint import load_checkpoint
+from textpro.models.named import model_folder
 from textpro.models.speech_stream import StreamingWhisperPro
 from textpro.models.whisperpro import WhisperPro, WhisperProConfig
 from textpro.streaming.recognizer import Recognizer

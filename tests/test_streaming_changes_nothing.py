@@ -11,7 +11,8 @@ import pytest
 from conversation import converse, spoken
 from oracle import Offline
 from textpro.agent.events import EagerTurnEnd, ReplyDone, TurnEnd, TurnStart
-from textpro.agent.runtime import Runtime, model_folder
+from textpro.agent.runtime import Runtime
+from textpro.models.named import model_folder
 from textpro.training.skills import sample_dialogue
 
 MODEL = Path(os.environ.get("TEXTPRO_TEST_MODEL") or model_folder("tiny"))

@@ -310,7 +310,6 @@ def test_plain_lines_are_whole_lines_of_plain_words() -> None:
         "tone: unknown, pitch 112 hertz, energy minus 23 decibels, 128 words per minute",
         "agent: Oh no, (cut off here; was going to say: I am sorry.)",
         "nothing was understood: a cough",
-        "microphone: muted",
         "reply written to out/reply.wav",
     ]
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from requirements import require_module
-from textpro.agent.runtime import model_folder
 from textpro.models.checkpoint import load_checkpoint
+from textpro.models.named import model_folder
 from textpro.training import train_whisperpro as module
 from textpro.training.runs import read_state
 from textpro.training.train_whisperpro import MOST_CRASHES, WhisperProTraining, train_whisperpro

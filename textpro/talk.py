@@ -75,7 +75,7 @@ def talk(what: Talk, settings: Settings) -> None:
             transcript = ends.enter_context(Transcript(settings.output.transcript, lambda text: tell(text)))
         view = ends.enter_context(_view(settings))
         tell = view.notice
-        if not isinstance(view, JsonLines) and (hint := start_hint(settings.model.name)) is not None and what.microphone:
+        if what.microphone and not isinstance(view, JsonLines) and (hint := _hint(settings.model)) is not None:
             view.notice(hint)
         shown = view if transcript is None else TranscribedView(view, transcript)
         asyncio.run(_converse(what, settings, shown))
@@ -148,6 +148,10 @@ def open_session(runtime: Runtime, settings: Settings) -> Session:
         follow_tone=settings.voice.follow_tone,
         turns=TurnSettings(**settings.turns.model_dump()),
     )
+
+
+def _hint(model: ModelSettings) -> str | None:
+    return start_hint(model.name) if model.encoder is None and model.backbone is None else None
 
 
 def _model(model: ModelSettings) -> str | Pair:
