@@ -23,6 +23,7 @@ from ..models.chat import ChatFormat
 from ..models.errors import InputError
 from ..models.fusion import Fusion
 from .attention import attend_in_fp32
+from .induction import begin_with_induction
 from .runs import Log, Stateful, optimizers, read_state, resume, save, schedule
 from .skills import TONES, Dialogue, sample_dialogue
 from .slm_data import HeardDialogue, read_shards
@@ -229,6 +230,8 @@ def _start(model: SpokenLanguageModel, settings: SlmTraining) -> SpokenLanguageM
     if settings.stage == "text":
         if settings.start is not None:
             model.load_state_dict(read_state(settings.start)["model"])
+        else:
+            begin_with_induction(model.backbone)
         return None
     if settings.start is None or settings.corpus is None:
         raise InputError(

@@ -116,7 +116,7 @@ def follow(draw: Draw) -> Turn | None:
 
 
 def _light(draw: Draw) -> Turn:
-    room, state = draw.fill(LIGHTS)
+    room, state = draw.fill_freely(LIGHTS, 0)
     draw.light = (room, state)
     return _light_turn(draw, draw.words(LIGHT_WAYS), room, state)
 

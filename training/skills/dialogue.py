@@ -45,6 +45,10 @@ AGAIN_WAYS = wordings(
      "i did not hear you", "once more please"),
     ("sorry can you repeat that", "what did you say just now", "say that once more please"))
 SAID, AGAIN = "said", "again"
+STAND_INS = tuple(dict.fromkeys(
+    (*devices.ROOMS, *robot.OBJECTS, *robot.COLOURS, *robot.PLACES, *robot.SPOTS, *capitals.COUNTRIES,
+     *smalltalk.NAMES, *smalltalk.OUTSIDE_PLACES, *tone.BREAKABLE)))
+"""Things and names that training puts where a place, a thing or a colour belongs."""
 
 
 def sample_dialogue(rng: random.Random, split: str) -> Dialogue:
@@ -55,7 +59,7 @@ def sample_dialogue(rng: random.Random, split: str) -> Dialogue:
     """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; it is one of {', '.join(SPLITS)}")
-    draw = Draw(rng, split)
+    draw = Draw(rng, split, STAND_INS)
     length = rng.choices(LENGTHS, LENGTH_SHARES)[0]
     while len(draw.turns) < length:
         draw.turns.append(_next_turn(draw))

@@ -2,11 +2,15 @@
 
 import random
 from dataclasses import dataclass, field
+from typing import cast
 
 from ...models.demo_tools import Call, demo_result
 from .turns import Turn
 from .wordings import Fillers, T, Wordings
 
+STAND_IN_SHARE = 0.4
+"""Of the training turns with a free place, so that what stands there must be read and not remembered."""
+LARGEST_STAND_IN = 99
 FAILED_REPLY = "Sorry, that did not work."
 FAILED_SHARE = 0.03
 
@@ -15,13 +19,14 @@ FAILED_SHARE = 0.03
 class Draw:
     """The state of one dialogue under way: its turns, and what a follow-up refers to.
 
-    `number` is the last result (-1: none), `light` its room and state, `order` the number last named and
+    `stand_ins` are words that may stand for others in training, `number` is the last result (-1: none), `light` its room and state, `order` the number last named and
     `answered_as` the one whose results it gets, `open_tool` the request that still lacks a number,
     `held_object` what the robot holds.
     """
 
     rng: random.Random
     split: str
+    stand_ins: tuple[str, ...] = ()
     turns: list[Turn] = field(default_factory=list)
     skill: str = ""
     number: int = -1
@@ -40,6 +45,19 @@ class Draw:
     def fill(self, fillers: Fillers[T]) -> T:
         """A combination of fillers of this split."""
         return fillers.pick(self.rng, self.split)
+
+    def fill_freely(self, fillers: Fillers[T], *places: int) -> T:
+        """As `fill`; in training, often with any word or number for the values at `places`, but never held-out ones."""
+        values = self.fill(fillers)
+        if self.split != "train" or not self.stand_ins or not self.chance(STAND_IN_SHARE):
+            return values
+        while True:
+            changed = [self._stand_in(value) if index in places else value for index, value in enumerate(values)]
+            if (free := cast(T, tuple(changed))) not in fillers.held_set:
+                return free
+
+    def _stand_in(self, value: object) -> object:
+        return self.rng.randint(1, LARGEST_STAND_IN) if isinstance(value, int) else self.rng.choice(self.stand_ins)
 
     def spoke_of(self, skill: str) -> bool:
         """Whether any turn so far was of this skill."""

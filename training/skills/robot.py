@@ -89,7 +89,7 @@ def _put(draw: Draw, thing: str) -> Turn:
 
 
 def _move(draw: Draw) -> Turn:
-    way, meters = draw.fill(MOVES)
+    way, meters = draw.fill_freely(MOVES, 1)
     distance = f"{number_words(meters)} {'meter' if meters == 1 else 'meters'}"
     template = draw.words(MOVE_WAYS)
     user = template.replace("{way}", way).replace("{meters}", distance)
@@ -124,7 +124,7 @@ def _stop(draw: Draw) -> Turn:
 
 
 def _pick(draw: Draw) -> Turn:
-    colour, thing = draw.fill(OBJECT_COLOURS)
+    colour, thing = draw.fill_freely(OBJECT_COLOURS, 0, 1)
     template = draw.words(PICK_WAYS)
     user = template.replace("{colour}", colour).replace("{object}", thing)
     call = Call("robot_pick", {"object": thing, "colour": colour})
@@ -136,7 +136,7 @@ def _pick(draw: Draw) -> Turn:
 
 
 def _go(draw: Draw) -> Turn:
-    (place,) = draw.fill(DESTINATIONS)
+    (place,) = draw.fill_freely(DESTINATIONS, 0)
     template = draw.words(GO_WAYS)
     return tool_turn(draw, NAME, template, template.replace("{place}", place), Call("robot_go",
                                                                                     {"place": place}),
