@@ -157,6 +157,8 @@ def test_turns_that_need_a_tone_are_not_distilled(renderer):
 
 NUMBER = "|".join(sorted((number_words(number) for number in range(101)), key=len, reverse=True))
 SUM = re.compile(rf"\b({NUMBER}) (plus|minus|times) ({NUMBER})\b", re.IGNORECASE)
+CUT_OR_REPEATED = re.compile(r"<\|im_start\|>assistant\n[^<]*<\|cut_off\|>|(I|You) said: [^<]*")
+"""Replies whose last number may have lost its last word."""
 VALUE = {number_words(number): number for number in range(101)}
 
 
@@ -169,7 +171,7 @@ def test_held_out_pairs_never_occur_in_training_sequences(renderer, tokenizer):
         for text in tokenizer.batch_decode(batch.ids):
             if "<|im_start|>" not in text:  # lines of sums, of which the last may have lost words
                 text = text.rpartition("\n")[0]
-            for first, operation, second in SUM.findall(text):
+            for first, operation, second in SUM.findall(CUT_OR_REPEATED.sub("", text)):
                 pair = VALUE[first.lower()], VALUE[second.lower()]
                 assert pair not in held[operation.lower()]
                 found += 1
@@ -182,7 +184,8 @@ def test_a_line_of_sums_is_made_of_the_ids_of_its_text(renderer, tokenizer):
     text = tokenizer.decode(ids)
     assert renderer.chat.reply(text)[:1990] == ids[:1990]
     heavy = tokenizer.decode([token for token, weight in zip(ids, weights, strict=True) if weight == 1])
-    results = [" " + line.split(" is ")[1] for line in text.split("\n")[:50]]
+    lines = text.split("\n")[:50]
+    results = [" " + line.split(" is ")[1] if " is " in line else "," + line.split(",", 2)[2] for line in lines]
     assert heavy.startswith("".join(results))
 
 

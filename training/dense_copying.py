@@ -7,8 +7,9 @@ from __future__ import annotations
 import random
 
 from ..models.chat import ChatFormat
-from .dense_arithmetic import SHARES, Line
+from .dense_arithmetic import Line
 from .skills import sentences
+from .skills.arithmetic import PAIRS
 from .skills.dialogue import AGAIN_WAYS, SAID_WAYS
 from .skills.numbers import NUMBER_WORDS, digit_words, sentence
 from .skills.wordings import SPLITS
@@ -27,7 +28,7 @@ class DenseCopying:
         rng = random.Random(seed)
         said = (sentences(rng, SPLITS[0]) for _ in range(VOCABULARY_SENTENCES))
         words = {word for text in said for word in text.split()} | set(NUMBER_WORDS)
-        self._words = sorted(words - set(SHARES))  # no held-out sum by chance
+        self._words = sorted(words - set(PAIRS))  # no held-out sum by chance
         self._chat = chat
 
     def draw(self, rng: random.Random, length: int) -> Line:

@@ -19,9 +19,9 @@ FAILED_SHARE = 0.03
 class Draw:
     """The state of one dialogue under way: its turns, and what a follow-up refers to.
 
-    `stand_ins` are words that may stand for others in training, `number` is the last result (-1: none), `light` its room and state, `order` the number last named and
-    `answered_as` the one whose results it gets, `open_tool` the request that still lacks a number,
-    `held_object` what the robot holds.
+    `stand_ins` are words that may stand for others in training, `number` is the last result (-1: none), `light` its room
+    and state, `order` the number last named and `answered_as` the one whose results it gets, `open_tool` the request that
+    still lacks a number, `held_object` what the robot holds.
     """
 
     rng: random.Random
