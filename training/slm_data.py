@@ -33,7 +33,7 @@ from .speech_corpus import Speech, Spoken, cut, pad
 from .transcribe import transcribe
 from .voices import TRAIN, sample_speaker
 
-CUT_SHARE = 0.3
+CUT_SHARE = 0.6
 BATCH = 48
 
 
@@ -153,10 +153,10 @@ def _speak(
 def _unfinished(spoken: Spoken, rng: random.Random) -> NDArray[np.float32]:
     """The audio without its last words: stopped anywhere, or with a pause after a word, as a speaker
     hesitates."""
-    if rng.random() < 0.4:
+    if rng.random() < 0.1:
         return spoken.samples[: int(rng.uniform(spoken.ends[0], spoken.starts[-1]))]
     at = rng.choice(spoken.ends[:-1])
-    return np.pad(spoken.samples[:at], (0, int(rng.uniform(0.1, 0.9) * SAMPLE_RATE)))
+    return np.pad(spoken.samples[:at], (0, int(rng.uniform(0.1, 1.2) * SAMPLE_RATE)))
 
 
 def _features(samples: NDArray[np.float32], frame: int) -> NDArray[np.float32]:

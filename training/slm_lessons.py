@@ -59,7 +59,7 @@ class Lessons:
         pad: int,
         heard: Sequence[HeardDialogue] = (),
         heard_share: float = 0.6,
-        cut_share: float = 0.35,
+        cut_share: float = 0.5,
         extra_sums: float = 0.35,
         tone_share: float = 0.35,
         copy_share: float = 0.3,

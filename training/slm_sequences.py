@@ -125,11 +125,13 @@ class Renderer:
 
     def _listen(self, sequence: TrainingSequence, user: UserTurn) -> None:
         token = 0
+        group = self._fusion.final_group if user.vectors is not None else 1
         for row in user_rows(user.tokens, user.vectors, self._fusion):
             if row.vector is None:
                 token += 1
                 last = token == len(user.tokens)
-                if last or self._starts_word[user.tokens[token]]:
+                settled = group is not None and token % group == 0  # the marker before it averages no later word
+                if last or (settled and self._starts_word[user.tokens[token]]):
                     sequence.ends.append((len(sequence.rows), last and user.complete))
             sequence.rows.append(row)
 

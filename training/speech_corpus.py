@@ -123,6 +123,20 @@ def cut(spoken: Spoken, at: int, grace: int = 480) -> Spoken:
     return Spoken(spoken.samples[:at], spoken.words[:n], spoken.starts[:n], spoken.ends[:n], spoken.tone)
 
 
+def hesitate(spoken: Spoken, word: int, pause: int) -> Spoken:
+    """With `pause` samples of silence behind the word of that index."""
+    at = spoken.ends[word]
+    pieces = (spoken.samples[:at], np.zeros(pause, np.float32), spoken.samples[at:])
+    moved = [0] * (word + 1) + [pause] * (len(spoken.words) - word - 1)
+    starts = tuple(start + more for start, more in zip(spoken.starts, moved, strict=True))
+    ends = tuple(end + more for end, more in zip(spoken.ends, moved, strict=True))
+    return Spoken(np.concatenate(pieces), spoken.words, starts, ends, spoken.tone)
+
+
+HESITATING_SHARE = 0.2
+"""Of the utterances, with a pause inside. A quarter of all stops with silence after a word, so that the recognizer does not
+learn to guess the rest of a sentence when its speaker pauses."""
+
 Drawn = tuple[Spoken, FloatArray, FloatArray]
 """An utterance with its features as heard and as spoken, [2 * frames, n_mels]."""
 
@@ -188,9 +202,16 @@ class SpeechBatches(IterableDataset[SpeechBatch]):
         limit_words = self._config.max_tokens // 3
         if len(spoken.words) > limit_words:
             spoken = cut(spoken, spoken.ends[limit_words - 1])
+        if len(spoken.words) > 1 and rng.random() < HESITATING_SHARE:
+            spoken = hesitate(spoken, rng.randrange(len(spoken.words) - 1), int(rng.uniform(0.1, 1.5) * SAMPLE_RATE))
         at = min(limit, len(spoken.samples))
         if rng.random() < 0.5:
-            at = min(at, int(rng.uniform(0.3 * SAMPLE_RATE, len(spoken.samples))))
+            if len(spoken.words) > 1 and rng.random() < 0.5:
+                spoken = cut(spoken, min(limit, rng.choice(spoken.ends[:-1])))
+                spoken = pad(spoken, 0, int(rng.uniform(0.1, 1.5) * SAMPLE_RATE))
+                at = min(limit, len(spoken.samples))
+            else:
+                at = min(at, int(rng.uniform(0.3 * SAMPLE_RATE, len(spoken.samples))))
         spoken = cut(spoken, at)
         return (spoken, *self._features(spoken.samples, augment(spoken.samples), rng))
 
