@@ -53,9 +53,11 @@ class VoiceActivity(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnStart(Event):
-    """The user began to speak; the turn's audio starts at `start_ms`, some pre-roll before the voice."""
+    """The user began to speak; the turn's audio starts at `start_ms`, some pre-roll before the voice. `over_reply`: while a
+    reply was given, so it may turn out to be no turn."""
 
     start_ms: int
+    over_reply: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +107,8 @@ class EagerTurnEnd(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnResumed(Event):
-    """The user goes on after an `EagerTurnEnd`."""
+    """The user goes on after an `EagerTurnEnd`; after a `TurnEnd` too as long as nothing of the reply was heard. What was
+    said of a reply of an earlier revision is void, and its sound is not to be played."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,16 +121,35 @@ class TurnEnd(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnDropped(Event):
-    """What seemed to be a turn held no words."""
+    """What seemed to be a turn was none, for this reason: no words, or a backchannel."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Duck(Event):
+    """The user speaks over the reply of this turn: its sound stops for now and keeps its place. `unduck`, `interrupt` or
+    `reply_done` follows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unduck(Event):
+    """It was nothing: the sound of the reply goes on where it stopped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backchannel(Event):
+    """The user only said "mm-hm" or the like over the reply, which goes on."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Interrupt(Event):
-    """The reply was cut off; `heard_text` is what had been played of it."""
+    """The reply was cut off; `heard_text` is what had been played of it. `estimated`: by estimate, not by report."""
 
     heard_text: str
+    estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +190,20 @@ class ConfirmationAnswer(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyStart(Event):
+    """A reply begins; one `reply_done` ends it, or a `turn_resumed` takes it back. `context_tokens` is what the model has read by then."""
+
+    context_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplySpoken(Event):
+    """All text and sound of the reply has been said in `tokens` tokens of the model; it may still be playing."""
+
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyDelta(Event):
     """More text of the reply; also what the agent says by itself: that a tool takes a moment, a question."""
 
@@ -185,21 +221,29 @@ class Audio(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyDone(Event):
-    """The reply is over: `text` as generated, `heard_text` as played; they differ after an interruption."""
+    """The reply is over: `text` as generated, `heard_text` as played; they differ after an interruption. `estimated`: what
+    was played is an estimate and not a report."""
 
     text: str
     heard_text: str
     interrupted: bool
+    estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics(Event):
-    """Milliseconds of compute of a turn, by stage, and the time from the decision to the first text and sound."""
+    """Milliseconds of compute of a turn, by stage, and the time from the decision to the first text and sound. Of the session
+    so far: replies drafted at soft ends that were used and that were not, and the time to the first sound that was saved; and
+    how often recognition during speech was left out because it was behind."""
 
     stages_ms: dict[str, float]
     first_text_ms: float | None
     first_audio_ms: float | None
     realtime_factor: float | None
+    drafts_accepted: int = 0
+    drafts_wasted: int = 0
+    drafts_saved_ms: float = 0.0
+    skipped_ticks: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

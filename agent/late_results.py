@@ -30,6 +30,11 @@ class LateResults:
         self._engine, self._context, self._chat, self._calls = engine, context, chat, calls
         self.open: OpenResponse | None = None
 
+    @property
+    def is_due(self) -> bool:
+        """Whether something has come that the model does not know."""
+        return self._calls.has_late
+
     async def place(self, front: int) -> None:
         """Write what has come in front of position `front`, behind which the user's turn stands."""
         left, self.open = self.open, None

@@ -1,7 +1,8 @@
 """Which words of the reply were heard? The ledger ties the reply's text to its audio and to what the transport played.
 
 Clauses are entered in the order in which they are spoken, words as their times become known. `played` is what the
-transport says; the heard text is every word that had ended by then. Pure bookkeeping: no I/O, no clock.
+transport says, or an estimate; the heard text is every word that had ended by then, so of a word cut in two nothing counts.
+Pure bookkeeping: no I/O, no clock.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class PlaybackLedger:
         self._rate = sample_rate
         self._clauses: list[_Clause] = []
         self._played_ms = 0.0
+        self.is_estimate = False
+        """Whether what counts as played was assumed or computed, and not reported by what plays."""
 
     @property
     def audio_ms(self) -> float:
@@ -56,9 +59,18 @@ class PlaybackLedger:
         """The current clause has all its audio."""
         self._clauses[-1].complete = True
 
-    def played(self, total_ms: float) -> None:
-        """The transport has played the first `total_ms` of the reply; never goes back, never past the audio."""
-        self._played_ms = max(self._played_ms, min(total_ms, self.audio_ms))
+    @property
+    def rest_ms(self) -> float:
+        """Audio entered and not played."""
+        return self.audio_ms - self._played_ms
+
+    def played(self, total_ms: float, estimated: bool = False) -> None:
+        """The transport has played the first `total_ms` of the reply, by its report or as an estimate; never goes back,
+        never past the audio. A report that reaches as far as an estimate takes its place."""
+        reached = min(total_ms, self.audio_ms)
+        if reached > self._played_ms or (reached == self._played_ms and self.is_estimate):
+            self.is_estimate = estimated
+        self._played_ms = max(self._played_ms, reached)
 
     def heard_text(self) -> str:
         """The words that were played to their end, with the text before and between them."""
@@ -68,9 +80,7 @@ class PlaybackLedger:
                 heard += clause.text
                 continue
             ended = [
-                word
-                for word in clause.words
-                if clause.start_ms + word.end_samples * 1000 / self._rate <= self._played_ms + 0.5
+                word for word in clause.words if clause.start_ms + word.end_samples * 1000 / self._rate <= self._played_ms + 0.5
             ]
             if ended:
                 heard += clause.text[: ended[-1].text_start + ended[-1].text_length]

@@ -9,19 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from time import perf_counter
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..engine import Engine, SpeechDone
 from ..models.checkpoint import Checkpoint
+from ..models.errors import InputError
+from ..models.fusion import turn_vectors
 from ..models.speech_stream import Encode, Extend, Prosody, Verify
 from ..models.whisper_full import FullWhisper, Transcribe
 from ..models.whisperpro import TONES
 from ..streaming.clock import SAMPLES_PER_MS, ms_to_samples
-from ..streaming.full_recognizer import FullRecognizer
+from ..streaming.commit_policy import POLICIES, FinalPass, PolicyName
+from ..streaming.full_recognizer import TICK_SAMPLES, FullRecognizer
+from ..streaming.guards import split_words, whole_characters, word_starts
 from ..streaming.recognizer import Recognized, Recognizer
 from ..streaming.ring import AudioRing
+from ..streaming.segments import LongTurn, Segment
 from ..streaming.signal_prosody import measure
 from ..streaming.vad import SpeechDetector, SpeechEnd, SpeechStart, VadDecision
 
@@ -32,44 +38,76 @@ PRE_ROLL_MS = 500
 """Audio before the detected onset that belongs to the turn."""
 UNKNOWN_BELOW = 0.6
 """Confidence under which a label says unknown."""
+MEASURED_SAMPLES = ms_to_samples(30_000)
+"""Newest audio of a turn whose pitch, level and rate are measured."""
 NO_TONE = ("unknown", 0.0)
 
 
 @dataclass(frozen=True, slots=True)
+class ListeningSettings:
+    """How speech becomes words. InputError for a policy or final pass that there is not.
+
+    `policy` and `final_pass`: what ticks commit and whether the final pass may replace it (`commit_policy.py`); a full
+    recognizer commits at its final pass only. `language`: code or English name, for a full recognizer of many; None: found
+    once and kept.
+    """
+
+    policy: PolicyName = "both"
+    final_pass: FinalPass = "replace"
+    language: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.policy not in get_args(PolicyName) or self.final_pass not in get_args(FinalPass):
+            raise InputError(
+                f"commit policy {self.policy!r}, final pass {self.final_pass!r}: expected one of {get_args(PolicyName)} and "
+                f"one of {get_args(FinalPass)}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Heard:
-    """One chunk of the detector, ending at `now_samples`; where speech began or ended, if it says so."""
+    """One chunk of the detector, ending at `now_samples`; where speech began or ended, if it says so. `waiting_samples` have
+    come already behind it."""
 
     now_samples: int
     probability: float
     speaking: bool
     speech_start: int | None
     speech_end: int | None
+    waiting_samples: int = 0
 
 
 class Listener:
     """Audio in, recognized turns out. Only one turn is open at a time."""
 
-    def __init__(self, engine: Engine, checkpoint: Checkpoint, prosody: bool) -> None:
+    def __init__(self, engine: Engine, checkpoint: Checkpoint, prosody: bool, settings: ListeningSettings | None = None) -> None:
         self._engine, self._checkpoint, self._prosody = engine, checkpoint, prosody
+        self._settings = settings or ListeningSettings()
         self._ring, self._detector = AudioRing(), SpeechDetector()
-        self._recognizer = self._open_recognizer(checkpoint)
-        full = isinstance(self._recognizer, FullRecognizer)
+        self._turn = self._open_turn(checkpoint)
+        full = isinstance(checkpoint.speech, FullWhisper)
         work = ("transcribe",) if full else ("encode", "verify", "extend", "prosody")
         self.stages = dict.fromkeys(("vad", *work, "interleave"), 0.0)
         self.is_open = self._speaking = False
         self.tone: tuple[str, float] = NO_TONE
-        self.start_samples = self._end_samples = self._fed_samples = 0
+        self.start_samples = self._end_samples = self._fed_samples = self._skip_until = 0
+        self.skipped_ticks = 0
 
-    def _open_recognizer(self, checkpoint: Checkpoint) -> Recognizer | FullRecognizer:
-        """The recognizer for the checkpoint's kind of speech model."""
+    def _open_turn(self, checkpoint: Checkpoint) -> LongTurn:
+        """The recognizer for the checkpoint's kind of speech model. How many tokens a chunked one carries over a cut is what
+        it was trained for: `carried_tokens` in its config, else none."""
         speech = checkpoint.speech
+        tokenizer = speech.tokenizer if isinstance(speech, FullWhisper) else checkpoint.tokenizer
+        pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        starts_word, settings = word_starts(pieces), self._settings
         if isinstance(speech, FullWhisper):
             self._prosody = self._prosody and speech.feature_dim > 0
-            return FullRecognizer(self._ask, speech.window_samples, self._prosody)
-        tokenizer = checkpoint.tokenizer
-        pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-        starts_word = [piece.startswith("\u0120") for piece in pieces]
-        return Recognizer(self._run, speech.config, starts_word)
+            language = None if settings.language is None else speech.language_id(settings.language)
+            full = FullRecognizer(self._ask, speech.window_samples, self._prosody, language, speech.text)
+            return LongTurn(full, speech.max_prompt, starts_word.__getitem__)
+        chunked = Recognizer(self._run, speech.config, starts_word, POLICIES[settings.policy], settings.final_pass)
+        carried = min(int(checkpoint.config.get("carried_tokens", 0)), speech.config.max_prompt)
+        return LongTurn(chunked, carried, starts_word.__getitem__)
 
     def listen(self, samples: NDArray[np.float32]) -> Iterator[Heard]:
         """The detector's chunks that `samples` [n] at 16 kHz complete."""
@@ -91,34 +129,49 @@ class Listener:
             self._now = event.end_samples
             if self.is_open:
                 self._feed()
-            yield Heard(event.end_samples, event.probability, self._speaking, start, end)
+            yield Heard(event.end_samples, event.probability, self._speaking, start, end, self._ring.end_samples - self._now)
 
     @property
     def block_ready(self) -> bool:
-        """Whether a tick has something new to encode."""
-        return self._recognizer.block_ready
+        """Whether a tick has something new to encode; after a skipped one, when there is another block."""
+        return self._turn.block_ready and self._fed_samples >= self._skip_until
+
+    def skip_tick(self) -> None:
+        """Recognition is behind: leave this tick out and count it in `skipped_ticks`. A final pass is never left out."""
+        self.skipped_ticks += 1
+        self._skip_until = self._fed_samples + TICK_SAMPLES
 
     @property
     def tokens(self) -> tuple[int, ...]:
         """Committed tokens of the turn, as the backbone reads them."""
-        return self._checkpoint.heard_ids(self._recognizer.log.tokens)
+        return self._checkpoint.heard_ids(self._turn.log.tokens)
 
     @property
     def vectors(self) -> list[NDArray[np.float32]] | None:
-        """The prosody vectors of the recognizer's tokens; None with prosody off or a plain Whisper."""
-        return self._recognizer.log.vectors if self._prosody else None
+        """The prosody vectors that the backbone reads: of the recognizer's tokens, with `global` fusion the mean of each
+        segment; None with prosody off or a plain Whisper."""
+        return turn_vectors(self._turn.segment_vectors, self._checkpoint.fusion) if self._prosody else None
 
     @property
     def text(self) -> str:
         """Committed words of the turn."""
-        return self._checkpoint.speech_text(self._recognizer.log.tokens).strip()
+        return self._checkpoint.speech_text(self._turn.log.tokens).strip()
 
     @property
     def words(self) -> list[str]:
         """The same as a list; a full recognizer gives the words it is likely to commit as long as none is."""
-        recognizer = self._recognizer
-        likely = recognizer.likely if isinstance(recognizer, FullRecognizer) else recognizer.log.tokens
-        return self._checkpoint.speech_text(likely).split()
+        tokens = whole_characters(self._turn.likely, self._checkpoint.speech_text)
+        return split_words(self._checkpoint.speech_text(tokens))
+
+    @property
+    def drift(self) -> tuple[float, ...]:
+        """With the final pass told to keep what was committed: of each such vector its cosine with the offline one."""
+        return self._turn.drift
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The closed segments of a turn that is longer than the recognizer's window."""
+        return tuple(self._turn.segments)
 
     @property
     def realtime_factor(self) -> float | None:
@@ -133,7 +186,8 @@ class Listener:
         self.start_samples = max(onset_samples - ms_to_samples(PRE_ROLL_MS), earliest, 0)
         self._fed_samples = self.start_samples
         self.stages = dict.fromkeys(self.stages, 0.0)
-        self._recognizer.start()
+        self._turn.start()
+        self._skip_until = self.skipped_ticks = 0
         self.is_open, self.tone = True, NO_TONE
         self._feed()
 
@@ -144,21 +198,20 @@ class Listener:
 
     async def tick(self) -> Report:
         """Encode, verify, extend and commit what is new."""
-        return self._report(await self._recognizer.tick())
+        return self._report(await self._turn.tick())
 
     async def finish(self) -> Report:
         """The final pass at a soft end."""
-        return self._report(await self._recognizer.finish())
+        return self._report(await self._turn.finish())
 
     def resume(self) -> Report:
         """Speech goes on after a soft end."""
-        return self._report(self._recognizer.resume())
+        return self._report(self._turn.resume())
 
     def _feed(self) -> None:
-        end = min(self._now, self.start_samples + self._recognizer.capacity_samples)
-        if end > self._fed_samples:
-            self._recognizer.feed(self._ring.read(self._fed_samples, end))
-            self._fed_samples = end
+        if self._now > self._fed_samples:
+            self._turn.feed(self._ring.read(self._fed_samples, self._now))
+            self._fed_samples = self._now
 
     async def _run(self, item: Encode | Verify | Extend | Prosody) -> object:
         return (await self._ask(item)).value
@@ -170,7 +223,7 @@ class Listener:
 
     def _report(self, change: Recognized) -> Report:
         report: Report = []
-        log, words = self._recognizer.log, self._checkpoint.speech_text
+        log, words = self._turn.log, self._checkpoint.speech_text
         if change.retracted_to is not None:
             report.append(("TokensRetracted", {"to_index": change.retracted_to}))
         if change.committed:
@@ -184,17 +237,20 @@ class Listener:
             report.append(("TokensCommitted", values))
             if self._prosody:
                 report.append(("Prosody", self._sounds_like()))
-        report.append(("Update", {"committed": self.text, "tentative": words(change.tentative).strip()}))
+        tentative = whole_characters(change.tentative, words)
+        report.append(("Update", {"committed": self.text, "tentative": words(tentative).strip()}))
         return report
 
     def _sounds_like(self) -> dict[str, object]:
         """Fields of the Prosody event for the turn so far."""
         speech, label, confidence = self._checkpoint.speech, "unknown", 0.0
         if not isinstance(speech, FullWhisper):  # which has no head that reads a tone
-            probabilities = speech.tone_probabilities(np.stack(self._recognizer.log.vectors))
+            probabilities = speech.tone_probabilities(np.stack(self._turn.log.vectors))
             best = int(probabilities.argmax())
             confidence = float(probabilities[best])
             label = TONES[best] if confidence >= UNKNOWN_BELOW else "unknown"
         self.tone = (label, confidence)
-        signal = measure(self._ring.read(self.start_samples, self._fed_samples), len(self.words))
+        begin = max(self.start_samples, self._fed_samples - MEASURED_SAMPLES)
+        n_words = round(len(self.words) * (self._fed_samples - begin) / (self._fed_samples - self.start_samples))
+        signal = measure(self._ring.read(begin, self._fed_samples), n_words)
         return {"label": label, "confidence": round(confidence, 3), **asdict(signal)}

@@ -2,15 +2,15 @@
 
 The tokens go into the context as they are sampled. When the reply is cut off, the context is made to hold the words that
 were heard, the calls that were begun with what came of them, and the cut-off mark: what the user knows and what was done.
+A draft, made before the turn is surely over, writes text and speaks its first clause behind a closed gate and calls nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from time import perf_counter
 from typing import Any
 
 from ..engine import Append, Context, Decode, Engine, Entry, Sampling, Truncate
@@ -19,6 +19,7 @@ from ..models.demo_tools import Call
 from ..models.errors import InputError
 from ..streaming.clauses import ClauseSplitter
 from ..streaming.synthesis import AS_SET, Manner, Synthesizer
+from .gate import Gate
 from .late_results import OpenResponse
 from .ledger import PlaybackLedger
 from .tool_calls import MAX_TOOL_CALLS, ToolCalls, ToolRun, Waiting
@@ -47,11 +48,11 @@ class _Message:
 
 
 class Reply:
-    """Runs as a task of its own; what it has to say goes through `say(event name, fields)`.
+    """Runs as a task of its own; what it has to say goes through `gate`.
 
-    `begins` is what the waiting call of an earlier turn makes of it (`ToolCalls.answer`); `behind_user` False: it follows
-    no turn of the user but a client's decision. `seconds` is compute by stage, begun with that of the listening;
-    `first_ms` the time to the first text and sound.
+    `begins` is what it begins with: what the waiting call of an earlier turn makes of it (`ToolCalls.answer`), or words to
+    be said as they are. `behind_user` False: it follows no turn of the user. `seconds` is compute by stage, begun with that
+    of the listening.
     """
 
     def __init__(
@@ -61,12 +62,12 @@ class Reply:
         chat: ChatFormat,
         calls: ToolCalls,
         synthesizer: Synthesizer | None,
-        say: Callable[..., None],
+        gate: Gate,
         turn_id: int,
         max_tokens: int,
         sampling: Sampling,
         listening: dict[str, float],
-        begins: ToolRun | Waiting | None = None,
+        begins: ToolRun | Waiting | str | None = None,
         behind_user: bool = True,
         manner: Manner = AS_SET,
     ) -> None:
@@ -77,27 +78,49 @@ class Reply:
         self._splitter = ClauseSplitter()
         self._base = context.length  # behind the user's turn
         self._held: list[int] = []  # tokens that are in the context behind it
-        self._question = begins.question if isinstance(begins, Waiting) else None
+        self._script = begins.question if isinstance(begins, Waiting) else begins if isinstance(begins, str) else None
         if isinstance(begins, ToolRun):
             decided = _Message((), chat.reply_close() if behind_user else (), calls=[(0, begins)])
             self._messages = [decided]
         else:
-            self._messages = [_Message(chat.reply_open(), chat.reply_close())]
+            opening = chat.reply_open() if behind_user else chat.reply_open()[len(chat.reply_close()) :]
+            self._messages = [_Message(opening, chat.reply_close())]
         self._filled = False
         self.text = ""
         self.ledger = PlaybackLedger(synthesizer.sample_rate if synthesizer else 16_000)
         self.generated = False
         self.synthesized = synthesizer is None
         self.left_open: OpenResponse | None = None
-        self.say = say
+        self.gate = gate
+        self._open_clauses = 0
+        self._text_rests = self._voice_rests = False
+        self.at_rest = asyncio.Event()
+        """A draft has gone as far as it may."""
         self.seconds: dict[str, float] = {**listening, "prefill": 0.0, "decode": 0.0}
-        self._began = perf_counter()
-        self.first_ms: dict[str, float] = {}
 
-    def _say(self, kind: str, /, **values: object) -> None:
-        if kind in ("ReplyDelta", "Audio"):
-            self.first_ms.setdefault(kind, (perf_counter() - self._began) * 1000)
-        self.say(kind, **values)
+    @property
+    def base(self) -> int:
+        """Where it begins in the context, behind the user's turn."""
+        return self._base
+
+    @property
+    def has_called(self) -> bool:
+        """Whether a tool was called."""
+        return any(message.calls for message in self._messages)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether the user knows any of it."""
+        return self.gate.opened.is_set() and (self.ledger.played_ms > 0 if self._synthesizer else bool(self.text))
+
+    def heard_text(self) -> str:
+        """What the user knows of it."""
+        return self.ledger.heard_text() if self._synthesizer else self.text
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the model has written."""
+        return sum(len(message.ids) for message in self._messages)
 
     async def run(self) -> None:
         """Generate and speak to the end. Cancelling it is how a reply is cut off; then call `cut_off`."""
@@ -122,13 +145,14 @@ class Reply:
             await self._settle(message.runs[0])
             await self._prefill(message.closing)
             message = await self._respond(message)
-        if self._question is not None:
-            await self._ask(message, self._question)
+        if self._script is not None:
+            await self._ask(message, self._script)
         else:
             await self._converse(message)
         await self._prefill(self._chat.after_turn_end())
         self._flush()
-        self.generated = True
+        self.generated = self._text_rests = True
+        self._note_rest()
 
     async def _converse(self, message: _Message) -> None:
         """Messages until one calls nothing, or one asks the user."""
@@ -136,8 +160,9 @@ class Reply:
             if self._calls.made(self._turn_id) > MAX_TOOL_CALLS:
                 return await self._give_up(message)
             self._flush()
+            await self._wait_for_gate(is_voice=False)
             for end, called in calls:
-                run = self._calls.begin(called, self._turn_id, self.say)
+                run = self._calls.begin(called, self._turn_id, self.gate.say)
                 message.calls.append((end, run))
                 await self._settle(run)
             await self._prefill(self._chat.after_turn_end())
@@ -220,7 +245,7 @@ class Reply:
 
     def _add(self, delta: str) -> None:
         self.text += delta
-        self._say("ReplyDelta", text=delta)
+        self.gate.say("ReplyDelta", text=delta)
         self._spoken(self._splitter.push(delta))
 
     def _flush(self) -> None:
@@ -228,6 +253,7 @@ class Reply:
 
     def _spoken(self, clauses: Sequence[str]) -> None:
         for clause in clauses:
+            self._open_clauses += self._synthesizer is not None
             self._clauses.put_nowait(clause)
 
     async def _speak(self) -> None:
@@ -237,9 +263,22 @@ class Reply:
             if clause.strip():
                 async for chunk in self._synthesizer.synthesize(clause, manner=self._manner):
                     self.ledger.add_audio(len(chunk.pcm), chunk.words)
-                    self._say("Audio", pcm=chunk.pcm, sample_rate=self._synthesizer.sample_rate, text=clause)
+                    self.gate.say("Audio", pcm=chunk.pcm, sample_rate=self._synthesizer.sample_rate, text=clause)
             self.ledger.end_clause()
+            self._open_clauses -= 1
+            if clause.strip():
+                await self._wait_for_gate(is_voice=True)
         self.synthesized = True
+
+    async def _wait_for_gate(self, *, is_voice: bool) -> None:
+        """Here a draft ends: at its first call, and behind its first spoken clause."""
+        self._voice_rests, self._text_rests = self._voice_rests or is_voice, self._text_rests or not is_voice
+        self._note_rest()
+        await self.gate.opened.wait()
+
+    def _note_rest(self) -> None:
+        if self._text_rests and (self._voice_rests or not self._open_clauses):
+            self.at_rest.set()
 
     async def cut_off(self, heard: str) -> None:
         """Make the context hold the reply as heard, with the calls that were begun, the cut-off mark and the end of the

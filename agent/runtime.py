@@ -9,11 +9,13 @@ from typing import Self
 
 import torch
 
-from ..engine import Engine, Sampling
+from ..engine import Engine, Entry, Sampling
 from ..models.checkpoint import Checkpoint
 from ..models.named import Pair, check_model, open_model
 from ..streaming.espeak_frames import EspeakVoice
 from ..streaming.voices import Voice, VoiceSource
+from .gate import DraftSettings
+from .listener import ListeningSettings
 from .session import Session
 from .session_settings import Playback, SessionSettings
 from .tools import Tool, Toolbox, ToolFunction
@@ -78,10 +80,20 @@ class Runtime:
         turns: TurnSettings | None = None,
         sampling: Sampling | None = None,
         follow_tone: bool = True,
+        speak: bool = True,
+        max_reply_tokens: int = 160,
+        drafts: DraftSettings | None = None,
+        greeting: str | None = None,
+        idle_prompts: Sequence[str] = (),
+        idle_after_ms: int = 15_000,
+        auto_reply: bool = True,
+        history: Sequence[Entry] = (),
+        listening: ListeningSettings | None = None,
+        behind_ms: int | None = None,
     ) -> Session:
         """A conversation; enter it with `async with`. `tools` are functions, or what `tool` makes of them; None means the
-        demo tools."""
-        synthesizer = self._voices.synthesizer(voice) if self._voices else None
+        demo tools. `speak` False: this one in text only. For the others see `SessionSettings`."""
+        synthesizer = self._voices.synthesizer(voice) if self._voices and speak else None
         settings = SessionSettings(
             instructions=instructions,
             prosody=prosody,
@@ -89,6 +101,15 @@ class Runtime:
             turns=turns or TurnSettings(),
             sampling=sampling or Sampling(),
             follow_tone=follow_tone,
+            max_reply_tokens=max_reply_tokens,
+            drafts=drafts or DraftSettings(),
+            greeting=greeting,
+            idle_prompts=tuple(idle_prompts),
+            idle_after_ms=idle_after_ms,
+            auto_reply=auto_reply,
+            history=tuple(history),
+            listening=listening or ListeningSettings(),
+            behind_ms=behind_ms,
         )
         return Session(self.engine, self.checkpoint, synthesizer, Toolbox(tools), settings)
 

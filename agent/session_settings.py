@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
-from ..engine import Sampling
+from ..engine import Entry, Sampling
+from ..models.errors import CheckpointError
+from .gate import DraftSettings
+from .listener import ListeningSettings
 from .turns import TurnSettings
 
 Playback = Literal["acknowledged", "assumed"]
@@ -24,3 +28,32 @@ class SessionSettings:
     max_reply_tokens: int = 160
     follow_tone: bool = True
     """Whether the reply's voice follows how the user sounded (docs/voices.md)."""
+    listening: ListeningSettings = field(default_factory=ListeningSettings)
+    behind_ms: int | None = None
+    """Sound that waits to be listened to, from which recognition during speech is left out until it has caught up; the final
+    pass never is. For transports in real time; None: never."""
+    drafts: DraftSettings = field(default_factory=DraftSettings)
+    """When a reply is drafted before the turn is surely over."""
+    greeting: str | None = None
+    """What the agent says at the start, by itself."""
+    idle_prompts: tuple[str, ...] = ()
+    """What it says, one after the other, each time nobody has spoken for `idle_after_ms`; from the first again after the
+    user's next turn."""
+    idle_after_ms: int = 15_000
+    auto_reply: bool = True
+    """Whether each turn of the user is answered; if not, `Session.respond` asks for a reply."""
+    history: tuple[Entry, ...] = ()
+    """Turns of a conversation that goes on, as `Session.history` gave them."""
+
+
+def settings_of_turns(settings: TurnSettings, config: Mapping[str, Any]) -> TurnSettings:
+    """`settings` with "auto" decided by the checkpoint's configuration: `"p_end": {"unsure": 0.2, "sure": 0.7}` says what its
+    P(end) means; a checkpoint that says nothing gets "vad". CheckpointError for another form."""
+    if settings.endpointing != "auto":
+        return settings
+    if (meaning := config.get("p_end")) is None:
+        return replace(settings, endpointing="vad")
+    try:
+        return replace(settings, endpointing="model", unsure_p_end=float(meaning["unsure"]), sure_p_end=float(meaning["sure"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f'p_end {meaning!r} in textpro_config.json: expected {{"unsure": 0.2, "sure": 0.7}}') from error

@@ -178,6 +178,11 @@ class ToolCalls:
         """The reply of this run is over and the model was told that it runs: it gets the result later."""
         self._owed.append(run)
 
+    @property
+    def has_late(self) -> bool:
+        """Whether a run that was owed is settled now."""
+        return any(run.result is not None for run in self._owed)
+
     def take_late(self) -> list[ToolRun]:
         """Runs that were owed and are settled now, each given once."""
         late = [run for run in self._owed if run.result is not None]

@@ -166,8 +166,9 @@ class Toolbox:
         if form not in (None, "hermes"):
             raise CheckpointError(f"tool_prompt {form!r} in textpro_config.json: expected hermes, or nothing")
         if form and self._tools:
-            return checkpoint.chat.system_with_tools(instructions or "", self.schemas)
-        return checkpoint.chat.system(instructions) if instructions else ()
+            text = checkpoint.chat.default_system if instructions is None else instructions
+            return checkpoint.chat.system_with_tools(text or "", self.schemas)
+        return checkpoint.chat.opening(instructions)
 
     def get(self, name: str) -> Tool:
         """The tool of that name. InputError if there is none."""

@@ -22,6 +22,7 @@ from ..agent.runtime import Runtime
 from ..models.checkpoint import Checkpoint
 from ..models.speech_stream import Encode, Extend, Prosody, Verify
 from ..models.whisperpro import TONES
+from ..streaming.guards import word_starts
 from ..streaming.recognizer import Recognizer
 from ..training.skills import Turn
 from .conditions import CONDITIONS, Condition, Speakers
@@ -73,7 +74,7 @@ class OfflineRecognizer:
         self._checkpoint = checkpoint
         tokenizer = checkpoint.tokenizer
         pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-        starts_word = [piece.startswith("\u0120") for piece in pieces]
+        starts_word = word_starts(pieces)
         self._recognizer = Recognizer(self._run, checkpoint.chunked.config, starts_word)
 
     async def recognize(self, samples: NDArray[np.float32]) -> Recognized:

@@ -85,6 +85,14 @@ def user_rows(tokens: Sequence[int], vectors: Vectors | None, fusion: Fusion) ->
     return rows
 
 
+def turn_vectors(segments: Sequence[Sequence[FloatArray]], fusion: Fusion) -> list[FloatArray]:
+    """The prosody vectors [feature_dim] of a turn that was recognized in segments: all of them in order, for `global` the
+    mean of each segment, so that the segments count equally in its one marker, as in the released 30Plus models."""
+    if fusion.mode != "global":
+        return [vector for segment in segments for vector in segment]
+    return [np.mean(segment, axis=0, dtype=np.float32) for segment in segments if len(segment)]
+
+
 def enough_vectors(vectors: FloatArray, n_tokens: int, fusion: Fusion) -> FloatArray:
     """`vectors` [n_vectors, feature_dim], repeated in their order where `array_split` would leave a group of the
     `n_tokens` text tokens without one: a recognizer of another tokenizer may write the words in fewer tokens."""

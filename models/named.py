@@ -11,6 +11,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from transformers import GenerationConfig, WhisperFeatureExtractor
 
+from .chat_template import PLAIN, read_template
 from .checkpoint import CONFIG, Checkpoint, load_checkpoint, load_tokenizer
 from .errors import CheckpointError, InputError
 from .pair import join_pair, load_pair
@@ -26,7 +27,8 @@ GENERATION = "generation_config.json"
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Folders of any Whisper and any chat model of the ChatML kind; they know no prosody together."""
+    """Folders of any Whisper and any chat model of the ChatML kind, which know no prosody together, or of a WhisperPro and a
+    TextPro-SLM as released, which do."""
 
     encoder: Path
     backbone: Path
@@ -62,12 +64,14 @@ def open_model(model: str | Path | Pair, cache: Path | None = None) -> Checkpoin
     CheckpointError where something in it does not fit."""
     check_model(model, cache)
     if isinstance(model, Pair):
-        return load_pair(model.encoder.expanduser(), model.backbone.expanduser())
+        encoder, backbone = model.encoder.expanduser(), model.backbone.expanduser()
+        if is_released(backbone):
+            return join_released(load_released(backbone, encoder), f"{encoder.name} + {backbone.name}")
+        return load_pair(encoder, backbone)
     preset = PRESETS.get(str(model))
     if preset is None:
         folder = model_folder(model)
-        is_released = (folder / CONFIG).is_file() and "format" not in read_json(folder / CONFIG)
-        return join_released(load_released(folder), folder.name) if is_released else load_checkpoint(folder)
+        return join_released(load_released(folder), folder.name) if is_released(folder) else load_checkpoint(folder)
     if not preset.repositories:
         return load_checkpoint(model_folder(preset.name))
     folders = preset_folders(preset, cache)
@@ -75,6 +79,21 @@ def open_model(model: str | Path | Pair, cache: Path | None = None) -> Checkpoin
         return load_pair(folders["speech"], folders["backbone"])
     options = FusionOptions(mode=preset.fusion)
     return join_released(load_released(folders["backbone"], folders["speech"], options=options), preset.name)
+
+
+def is_released(folder: Path) -> bool:
+    """Whether a folder holds a TextPro-SLM as its authors publish it: fusion settings, and not in the project's own layout."""
+    return (folder / CONFIG).is_file() and "format" not in read_json(folder / CONFIG)
+
+
+def model_files(model: str | Path | Pair, cache: Path | None = None) -> dict[str, Path]:
+    """The folders that `open_model` reads, by the name of their part."""
+    if isinstance(model, Pair):
+        return {"speech": model.encoder.expanduser(), "backbone": model.backbone.expanduser()}
+    preset = PRESETS.get(str(model))
+    if preset is not None and preset.repositories:
+        return {str(role): folder for role, folder in preset_folders(preset, cache).items()}
+    return {"model": model_folder(model)}
 
 
 def join_released(parts: ReleasedParts, name: str) -> Checkpoint:
@@ -87,12 +106,17 @@ def join_released(parts: ReleasedParts, name: str) -> Checkpoint:
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{folder / 'preprocessor_config.json'} is missing or broken ({error}): fetch it again") from error
     heard = FullSettings(prosody_layer=settings.prosody_layer, prosody_at=settings.prosody_at)
-    return join_pair(
+    tokenizer = load_tokenizer(parts.backbone_folder)
+    checkpoint = join_pair(
         FullWhisper(parts.speech, load_tokenizer(folder), extractor, heard),
         parts.backbone,
-        load_tokenizer(parts.backbone_folder),
+        tokenizer,
         parts.projector,
         settings.fusion,
         name=name,
         marker_token=settings.marker_token,
+        template=read_template(tokenizer, parts.backbone_folder) if tokenizer.chat_template else PLAIN,
     )
+    checkpoint.config["origins"] = dict(settings.origins)
+    checkpoint.config["left_out"] = list(parts.left_out)
+    return checkpoint

@@ -24,10 +24,11 @@ from transformers import (
 from ..kernels.fuse_prosody import ProjectorWeights
 from .backbone import Backbone
 from .chat import WRITTEN, ChatFormat
+from .chat_template import PLAIN, ChatTemplate, read_template
 from .checkpoint import CAUSAL, FORMAT, Checkpoint, load_model, load_projector, load_tokenizer
 from .errors import CheckpointError
 from .fusion import Fusion
-from .tokens import CUT_OFF, TURN_END, TURN_START
+from .tokens import CUT_OFF, TURN_START
 from .whisper_full import FullSettings, FullWhisper
 
 QWEN_MARKER = "<|repo_name|>"
@@ -53,14 +54,14 @@ def load_pair(
     """
     speech = load_full_whisper(encoder, settings)
     tokenizer = load_tokenizer(backbone)
-    check_chat_template(tokenizer, backbone)
+    template = read_template(tokenizer, backbone)
     model: PreTrainedModel = load_model(backbone, AutoModelForCausalLM, CAUSAL)
     weights = None
     if projector is not None:
         weights = load_projector(projector, model.config.hidden_size, speech.model.config.d_model)
     return join_pair(
         speech, model, tokenizer, weights, fusion,
-        name=f"{encoder.name} + {backbone.name}", marker_token=marker_token, text=text,
+        name=f"{encoder.name} + {backbone.name}", marker_token=marker_token, text=text, template=template,
     )  # fmt: skip
 
 
@@ -74,8 +75,10 @@ def join_pair(
     name: str,
     marker_token: str = QWEN_MARKER,
     text: str = WRITTEN,
+    template: ChatTemplate = PLAIN,
 ) -> Checkpoint:
-    """A checkpoint of ready modules of one dtype; the fusion's marker id is looked up. Raises CheckpointError."""
+    """A checkpoint of ready modules of one dtype and device, which writes by the tokenizer's `template`; the fusion's marker
+    id is looked up. Raises CheckpointError."""
     if len(tokenizer) > model.config.vocab_size:
         raise CheckpointError(
             f"the backbone's tokenizer has {len(tokenizer)} tokens, its model {model.config.vocab_size}: put the files of one "
@@ -92,7 +95,11 @@ def join_pair(
         "prosody_layer": speech.settings.prosody_layer,
         "prosody_at": speech.settings.prosody_at,
         "text": text,
+        "default_system": template.system,
+        "reply_lead": template.reply_lead,
     }
+    if template.lists_tools:
+        config["tool_prompt"] = "hermes"
     chat = ChatFormat(tokenizer, config)
     fusion = replace(fusion, marker_id=chat.marker_id)
     return Checkpoint(speech, Backbone(model, projector, chat.marker_id), tokenizer, chat, fusion, config)
@@ -109,22 +116,6 @@ def load_full_whisper(folder: Path, settings: FullSettings | None = None) -> Ful
     if not isinstance(model, WhisperForConditionalGeneration):
         raise CheckpointError(f"{folder} holds a {type(model).__name__}: expected a Whisper")
     return FullWhisper(model, tokenizer, extractor, settings)
-
-
-def check_chat_template(tokenizer: PreTrainedTokenizerFast, place: Path) -> None:
-    """Raise CheckpointError unless the model was trained on ChatML turns: what `ChatFormat` writes is then its template."""
-    known = tokenizer.get_vocab()
-    missing = [token for token in (TURN_START, TURN_END) if token not in known]
-    if missing:
-        raise CheckpointError(f"the tokenizer of {place} does not know {' and '.join(missing)}: expected a model of ChatML turns")
-    messages = [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]
-    try:
-        rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    except Exception as error:  # whatever the template of a stranger raises
-        raise CheckpointError(f"the chat template of {place} fails ({error}): expected a model of ChatML turns") from error
-    expected = "".join(f"{TURN_START}{one['role']}\n{one['content']}{TURN_END}\n" for one in messages)
-    if rendered != f"{expected}{TURN_START}assistant\n":
-        raise CheckpointError(f"the chat template of {place} writes {rendered!r}: expected plain ChatML turns; use another model")
 
 
 def _check_fusion(speech: FullWhisper, projector: ProjectorWeights | None, fusion: Fusion) -> None:

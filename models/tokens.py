@@ -14,6 +14,8 @@ TURN_END = "<|im_end|>"
 MARKER = "<|prosody|>"
 TOOL_CALL, TOOL_CALL_END = "<tool_call>", "</tool_call>"
 TOOL_RESPONSE, TOOL_RESPONSE_END = "<tool_response>", "</tool_response>"
+THINK, THINK_END = "<think>", "</think>"
+"""Around what a model writes for itself; the bundled one never does."""
 CUT_OFF = "<|cut_off|>"
 IDLE = "<|idle|>"
 

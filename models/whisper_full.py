@@ -26,6 +26,8 @@ ENCODER_FRAME_SAMPLES = 320
 """Two mel frames of 10 ms."""
 MAX_TOKENS_PER_SECOND, TOKENS_AT_ONCE = 25, 8
 """A hypothesis faster than this is a loop; Whisper's own room is 15 a second over a full window."""
+MAX_PROMPT = 48
+"""Tokens carried over a cut; more make loops likelier."""
 NO_SPEECH_ABOVE, UNSURE_BELOW = 0.6, -1.0
 """Whisper's rule: no words where no-speech is this probable and the mean log-probability of the words this low."""
 
@@ -45,20 +47,26 @@ class FullSettings:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Transcribe:
-    """Recognize all samples of a turn so far, float32 [n] at 16 kHz. `stream` stands for the turn, whose items keep their
-    order. `prosody`: vectors are wanted too."""
+    """Recognize all samples of a segment so far, float32 [n] at 16 kHz. `stream` stands for the segment, whose items keep
+    their order. `prosody`: vectors are wanted too. `prompt` are tokens of what was said right before; the last
+    `FullWhisper.max_prompt` of them count. `language`: its token, None: as the settings say, or found."""
 
     stream: object
     samples: NDArray[np.float32]
     prosody: bool = False
+    prompt: tuple[int, ...] = ()
+    language: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Transcribed:
-    """Text tokens and their prosody vectors [n_tokens, feature_dim], of dimension 0 where there are none or none wanted."""
+    """Text tokens and their prosody vectors [n_tokens, feature_dim], of dimension 0 where there are none or none wanted.
+    `language`: the token of the one that was written, and how probable it was; None for a checkpoint of English alone."""
 
     tokens: tuple[int, ...]
     vectors: NDArray[np.float32]
+    language: int | None = None
+    language_probability: float = 0.0
 
 
 class FullWhisper:
@@ -85,6 +93,8 @@ class FullWhisper:
         self._ends = _ids(_first(generation, config, "eos_token_id"))
         self._suppressed = _ids(getattr(generation, "suppress_tokens", None))
         self._begin_suppressed = _ids(getattr(generation, "begin_suppress_tokens", None))
+        self._start_of_previous = _start_of_previous(generation, tokenizer)
+        self.max_prompt = 0 if self._start_of_previous is None else MAX_PROMPT
         self.window_samples: int = extractor.n_samples
         self.feature_dim: int = config.d_model if self.settings.prosody_layer is not None else 0
 
@@ -113,17 +123,22 @@ class FullWhisper:
         if not n_samples:
             return Transcribed((), np.zeros((0, self.feature_dim), np.float32))
         states = self._encode(item.samples)
-        prompt, generated = self._decode(states, n_samples)
+        prompt, generated, language = self._decode(states, item)
         is_text = [token not in self._not_text for token in generated]
         vectors = np.zeros((len(generated), 0), np.float32)
         if item.prosody and self.settings.prosody_layer is not None:
             vectors = self._vectors(states, prompt, generated, self.settings.prosody_layer)
         tokens = tuple(token for token, kept in zip(generated, is_text, strict=True) if kept)
-        return Transcribed(tokens, vectors[np.array(is_text, bool)])
+        return Transcribed(tokens, vectors[np.array(is_text, bool)], *language)
 
-    def token_limit(self, n_samples: int) -> int:
-        """The most tokens that are generated for so many samples."""
-        room = self.model.config.max_target_positions - self._prompt.length
+    def language_id(self, language: str) -> int | None:
+        """The token of a language by code or English name; None where the prompt has no place for it. CheckpointError for
+        one that the checkpoint does not know."""
+        return self._prompt.language_id(language)
+
+    def token_limit(self, n_samples: int, n_before: int = 0) -> int:
+        """The most tokens that are generated for so many samples behind `n_before` tokens before the prompt."""
+        room = self.model.config.max_target_positions - self._prompt.length - n_before
         return min(room, MAX_TOKENS_PER_SECOND * n_samples // SAMPLE_RATE + TOKENS_AT_ONCE)
 
     def _encode(self, samples: NDArray[np.float32]) -> Tensor:
@@ -132,15 +147,24 @@ class FullWhisper:
         states: Tensor = self.model.model.encoder(features.to(self.model.device, self.model.dtype)).last_hidden_state
         return states
 
-    def _decode(self, states: Tensor, n_samples: int) -> tuple[tuple[int, ...], list[int]]:
-        """The prompt and the tokens that greedy decoding puts behind it, end-of-text left out; none for no speech."""
-        scores, cache = self._step((self._prompt.start,), states, None)
+    def _previous(self, prompt: tuple[int, ...]) -> tuple[int, ...]:
+        """What stands before the start of transcript: the marker of what came before, and its tokens."""
+        if self._start_of_previous is None or not prompt:
+            return ()
+        return (self._start_of_previous, *prompt[-self.max_prompt :])
+
+    def _decode(self, states: Tensor, item: Transcribe) -> tuple[tuple[int, ...], list[int], tuple[int | None, float]]:
+        """The prompt, the tokens that greedy decoding puts behind it (end-of-text left out; none for no speech), and the
+        language with its probability."""
+        previous, n_samples = self._previous(item.prompt), len(item.samples)
+        scores, cache = self._step((*previous, self._prompt.start), states, None)
         no_speech = self._prompt.no_speech_probability(scores)
-        behind_start = self._prompt.behind_start(scores)
+        language = self._prompt.choose_language(scores, item.language)
+        behind_start = self._prompt.behind_start(language[0])
         if behind_start:
             scores, cache = self._step(behind_start, states, cache)
         scores[self._begin_suppressed] = -torch.inf
-        generated, logprobs, limit = list[int](), list[float](), self.token_limit(n_samples)
+        generated, logprobs, limit = list[int](), list[float](), self.token_limit(n_samples, len(previous))
         while True:
             scores[self._suppressed] = -torch.inf
             token = int(scores.argmax())
@@ -152,7 +176,7 @@ class FullWhisper:
                 scores, cache = self._step((token,), states, cache)
         if no_speech > NO_SPEECH_ABOVE and sum(logprobs) / len(logprobs) < UNSURE_BELOW:
             generated = []
-        return (self._prompt.start, *behind_start), generated
+        return (*previous, self._prompt.start, *behind_start), generated, language
 
     def _step(self, tokens: Sequence[int], states: Tensor, cache: Any) -> tuple[Tensor, Any]:
         """Scores [vocab] behind `tokens` in fp32, and the cache that holds them."""
@@ -179,7 +203,7 @@ class _Prompt:
         no_timestamps: int | None = getattr(generation, "no_timestamps_token_id", None)
         self._no_speech = None if no_timestamps is None else no_timestamps - 1
         languages: dict[str, int] = getattr(generation, "lang_to_id", None) or {}
-        self._languages = sorted(languages.values())
+        self._by_name, self._languages = languages, sorted(languages.values())
         language = language or getattr(generation, "language", None)
         self._language = None if language is None else _language_id(language, languages)
         if languages:
@@ -192,18 +216,34 @@ class _Prompt:
         self._rest = (*rest, *(() if no_timestamps is None else (no_timestamps,)))
         self.length = 1 + bool(languages) + len(self._rest)
 
-    def behind_start(self, scores: Tensor) -> tuple[int, ...]:
-        """The prompt without its first token, whose scores [vocab] tell the language where none was named."""
+    def language_id(self, language: str) -> int | None:
+        """See `FullWhisper.language_id`."""
+        return _language_id(language, self._by_name)
+
+    def choose_language(self, scores: Tensor, wanted: int | None) -> tuple[int | None, float]:
+        """The language to write, the likeliest where none is wanted or named, and its probability among all by the scores
+        [vocab] behind the start of transcript; None for a checkpoint of English alone."""
         if not self._languages:
-            return self._rest
-        language = self._language
+            return None, 0.0
+        probabilities = scores[self._languages].softmax(-1)
+        language = self._language if wanted is None else wanted
         if language is None:
-            language = self._languages[int(scores[self._languages].argmax())]
-        return (language, *self._rest)
+            language = self._languages[int(probabilities.argmax())]
+        return language, float(probabilities[self._languages.index(language)])
+
+    def behind_start(self, language: int | None) -> tuple[int, ...]:
+        """The prompt without its first token."""
+        return self._rest if language is None else (language, *self._rest)
 
     def no_speech_probability(self, scores: Tensor) -> float:
         """From the scores [vocab] behind the start of transcript."""
         return 0.0 if self._no_speech is None else float(scores.softmax(-1)[self._no_speech])
+
+
+def _start_of_previous(generation: Any, tokenizer: PreTrainedTokenizerFast) -> int | None:
+    """The token before what was said before; None for a checkpoint without one."""
+    named: int | None = getattr(generation, "prev_sot_token_id", None)
+    return tokenizer.get_added_vocab().get("<|startofprev|>") if named is None else named
 
 
 def _language_id(language: str, languages: dict[str, int]) -> int | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from ..agent.events import (
     Audio,
+    Duck,
     Event,
     Failed,
     Interrupt,
@@ -20,6 +21,7 @@ from ..agent.events import (
     TurnEnd,
     TurnResumed,
     TurnStart,
+    Unduck,
     VoiceActivity,
 )
 from ..models.errors import EngineError
@@ -136,6 +138,10 @@ class Conversation:
                 self.turns_dropped += 1
             case Interrupt():
                 self._reply_ends(event.turn_id, cut_off=True)
+            case Duck() if event.turn_id == self.player.turn_id:
+                self.player.duck()
+            case Unduck() if event.turn_id == self.player.turn_id:
+                self.player.unduck()
             case Audio():
                 if self.player.is_other_reply(event):
                     self._write_reply()
@@ -144,6 +150,8 @@ class Conversation:
             case ReplyDone():
                 self.replies_done += 1
                 self._reply_ends(event.turn_id, cut_off=event.interrupted)
+                if self.player.turn_id == event.turn_id:
+                    self.player.end()
             case Failed():
                 self._failed = event.reason
         if not isinstance(event, VoiceActivity):

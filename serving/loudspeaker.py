@@ -16,6 +16,8 @@ from ..streaming.audio import Samples, int16_from_mono, mono_from_array
 from ..streaming.resample import ResampleStream
 from .playback import Pcm, ReplyPlayer
 
+FADE_MS = 10
+"""In which a ducked reply falls silent, and in which it is back."""
 PIECE_MS = 10
 """Audio is resampled in pieces of this length, as late as possible: the rate may change with the device."""
 
@@ -37,6 +39,7 @@ class Loudspeaker(ReplyPlayer):
         self._marks: deque[tuple[int, int]] = deque()  # when so many frames have sounded, so many samples have
         self._told_ms = 0
         self._gap_frames = 0
+        self._level = 1.0
         self.gaps = 0
         """How often a reply stood still because its next audio was not there yet."""
         self.gap_ms = 0
@@ -75,18 +78,26 @@ class Loudspeaker(ReplyPlayer):
         `latency_ms`."""
         with self._lock:
             self._note_sounded(latency_ms)
+            fades = self._level != float(not self.is_ducked)
+            if self.is_ducked and not fades:
+                self._frames += frames
+                return np.zeros(frames, np.int16)
             while len(self._resampled) < frames and self._ring:
                 self._resample(self._ring.popleft())
             if len(self._resampled) < frames and self._resampler is not None:
                 self._resampled = np.concatenate([self._resampled, self._resampler.flush()])
                 self._resampler = None
-            block, self._resampled = self._resampled[:frames], self._resampled[frames:]
+            wanted = min(frames, self._fade_frames) if fades and self.is_ducked else frames
+            block, self._resampled = self._resampled[:wanted], self._resampled[wanted:]
+            if fades:
+                block = self._faded(block)
             self._frames += frames
             self._emitted += len(block)
             if len(block):
                 self._marks.append((self._frames, self._position()))
             if len(block) < frames:
-                self._gap_frames += frames - len(block)
+                if not self.is_ducked:
+                    self._gap_frames += frames - len(block)
                 block = np.pad(block, (0, frames - len(block)))
             return int16_from_mono(block)
 
@@ -101,6 +112,11 @@ class Loudspeaker(ReplyPlayer):
         more, self._told_ms = max(0, ms - self._told_ms), max(ms, self._told_ms)
         return more
 
+    @property
+    def _stands_still(self) -> bool:
+        """Never: what the device has sounded was heard, even where it came after the order to duck."""
+        return False
+
     def _begin(self, audio: Audio) -> None:
         super()._begin(audio)
         self._told_ms = 0
@@ -111,6 +127,17 @@ class Loudspeaker(ReplyPlayer):
         self._resampler = None
         self._resampled = self._resampled[:0]
         self._added = self._taken = self._sounded = self._gap_frames = 0
+        self._level = 1.0
+
+    @property
+    def _fade_frames(self) -> int:
+        return max(1, self._output_rate * FADE_MS // 1000)
+
+    def _faded(self, block: Samples) -> Samples:
+        """Down to silence where ducked, up from it else."""
+        begin, self._level = self._level, float(not self.is_ducked)
+        ramp = np.clip(np.arange(1, len(block) + 1, dtype=np.float32) / self._fade_frames, 0, 1)
+        return block * (begin + (self._level - begin) * ramp)
 
     def _resample(self, piece: Pcm) -> None:
         if self._resampler is None:

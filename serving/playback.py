@@ -1,6 +1,7 @@
 """Playing a reply where nothing sounds: audio time passes, and the session is told what has been "played",
 exactly as a loudspeaker's transport would tell it; what was played can be kept and written. Invariants:
-nothing is played that did not arrive; what an interruption cut off is neither played nor written.
+nothing is played that did not arrive; what an interruption cut off is neither played nor written; a ducked reply
+stands still and goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class ReplyPlayer:
         self._heard: list[Pcm] = []
         self._heard_samples = 0
         self._clock_ms = 0  # audio time of this reply's playback, pauses left out
+        self._is_over = False
+        self.is_ducked = False
 
     @property
     def pending_ms(self) -> int:
@@ -50,7 +53,7 @@ class ReplyPlayer:
 
     def is_other_reply(self, audio: Audio) -> bool:
         """Whether this audio begins a reply other than the one that is played."""
-        return (audio.turn_id, audio.revision) != self._reply
+        return self._is_over or (audio.turn_id, audio.revision) != self._reply
 
     def add(self, audio: Audio) -> None:
         """More audio, int16 [n]. AudioError if the rate changes within a reply."""
@@ -63,8 +66,8 @@ class ReplyPlayer:
             self._waiting_samples += len(audio.pcm)
 
     def advance(self, duration_ms: int) -> None:
-        """Play for so long, or until no more audio is there."""
-        if not self._waiting_samples:
+        """Play for so long, or until no more audio is there; nothing while ducked."""
+        if not self._waiting_samples or self._stands_still:
             return
         self._clock_ms += duration_ms
         due = self._clock_ms * self._rate // 1000 - self._heard_samples
@@ -74,8 +77,22 @@ class ReplyPlayer:
             self._clock_ms = total_ms
         self._played(total_ms)
 
+    def duck(self) -> None:
+        """Stand still for now."""
+        self.is_ducked = True
+
+    def unduck(self) -> None:
+        """Go on where it stopped."""
+        self.is_ducked = False
+
+    def end(self) -> None:
+        """The reply that was played is over; what comes is another one, of whatever turn."""
+        self._is_over = True
+        self.unduck()
+
     def drop_unplayed(self) -> None:
         """Cut the reply off here."""
+        self.is_ducked = False
         self._waiting.clear()
         self._waiting_samples = 0
 
@@ -86,11 +103,16 @@ class ReplyPlayer:
         pcm, self._heard = np.concatenate(self._heard), []
         return pcm, self._rate
 
+    @property
+    def _stands_still(self) -> bool:
+        return self.is_ducked
+
     def _begin(self, audio: Audio) -> None:
         self.drop_unplayed()
         self._heard.clear()
         self._reply, self._rate = (audio.turn_id, audio.revision), audio.sample_rate
         self._heard_samples = self._clock_ms = 0
+        self._is_over = False
 
     def _move(self, samples: int) -> None:
         self._waiting_samples -= samples

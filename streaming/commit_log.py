@@ -6,6 +6,7 @@ what changed, so replaying the changes gives the log.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,11 @@ class CommitLog:
         return len(self._commits)
 
     @property
+    def commits(self) -> tuple[Commit, ...]:
+        """All of them, in order."""
+        return tuple(self._commits)
+
+    @property
     def tokens(self) -> tuple[int, ...]:
         """Token ids, [n]."""
         return tuple(commit.token for commit in self._commits)
@@ -52,7 +58,7 @@ class CommitLog:
         """Where the last committed word ends, in samples since the turn's start; 0 for an empty log."""
         return self._commits[-1].end_samples if self._commits else 0
 
-    def append(self, commits: list[Commit]) -> None:
+    def append(self, commits: Sequence[Commit]) -> None:
         """Add tokens behind the last one."""
         self._commits += commits
         self.committed_total += len(commits)

@@ -1,10 +1,10 @@
 """Chunked recognition of one turn: encode what is new, verify the draft, extend it, commit what will stay.
 
-A draft token is committed when it has survived a verification, its word is complete, its time is decided and the audio
-that its prosody may see has been encoded for good; so its vector is final and computed once. The final pass at a soft end
-verifies every token by strict argmax and recomputes whatever differs, so its result is that of one decoding from scratch
-over the samples from the turn's start to the soft end, for any arrival of the audio and any skipped tick.
-Policy: LocalAgreement by verification (reference: Liu et al. 2020, Machacek et al. 2023) and alignment by CTC.
+A draft token is committed when its word is complete and the policy allows it: by default when it has survived a
+verification, its time is decided and the audio that its prosody may see has been encoded for good, so that its vector is
+final and computed once. The final pass at a soft end verifies every token by strict argmax and recomputes whatever differs,
+so its result is that of one decoding from scratch over the samples from the segment's start to the soft end, for any arrival
+of the audio and any skipped tick; or, told to keep what was committed, it says how far that lies from the offline vectors.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ from ..models.alignment import PENDING, final_token_frames, token_frames, word_e
 from ..models.speech_stream import Encode, Extend, Extended, Prosody, SpeechStream, Verified, Verify
 from ..models.whisperpro import WhisperProConfig
 from .commit_log import Commit, CommitLog
+from .commit_policy import POLICIES, CommitPolicy, DraftToken, FinalPass
+from .guards import token_limit, without_loop
 from .mel import MelStream
 
 Samples = NDArray[np.float32]
 Result = TypeVar("Result")
-
-MAX_TOKENS_PER_SECOND = 12
-"""Nobody speaks faster in these tokens; a hypothesis that does is a loop."""
 
 
 class SpeechRunner(Protocol):
@@ -45,17 +44,38 @@ class Recognized:
     tentative: tuple[int, ...]
 
 
-class Recognizer:
-    """One turn at a time. Feed samples in order, `tick` while speech goes on, `finish` at a soft end, `resume` after it."""
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Where a segment of speech may be cut: between samples `from_samples` and `to_samples` of it. `n_tokens` lie before;
+    None: those that are decoded from the samples before the cut."""
 
-    def __init__(self, run: SpeechRunner, config: WhisperProConfig, starts_word: Sequence[bool]) -> None:
+    from_samples: int
+    to_samples: int
+    n_tokens: int | None
+
+
+class Recognizer:
+    """One segment of a turn at a time. Feed samples in order, `tick` while speech goes on, `finish` at a soft end, `resume`
+    after it."""
+
+    def __init__(
+        self,
+        run: SpeechRunner,
+        config: WhisperProConfig,
+        starts_word: Sequence[bool],
+        policy: CommitPolicy = POLICIES["both"],
+        final_pass: FinalPass = "replace",
+    ) -> None:
         self._run = run
         self._config = config
+        self._policy, self._final_pass = policy, final_pass
         self._starts_word = starts_word
         self.start()
 
-    def start(self, prompt: tuple[int, ...] = ()) -> None:
-        """Begin a turn; `prompt` are tokens of what was said right before, at most `max_prompt`."""
+    def start(self, prompt: tuple[int, ...] = (), draft: tuple[int, ...] = ()) -> None:
+        """Begin a segment; `prompt` are tokens of what was said right before, at most `max_prompt`, and `draft` a guess of
+        what comes. `drift`, after a final pass that keeps what was committed: of each such vector the cosine with the one
+        that decoding once would give."""
         config = self._config
         start = (config.start_of_transcript,)
         self._prefix = (config.start_of_previous, *prompt[-config.max_prompt :], *start) if prompt else start
@@ -64,13 +84,27 @@ class Recognizer:
         self._mel = MelStream(config.n_mels)
         self._pending: list[NDArray[np.float32]] = []
         self._prefix_visible: tuple[int, ...] = ()
-        self._draft: tuple[int, ...] = ()
+        self._heard_samples = 0
+        self._draft = draft
         self._draft_ended = False
+        self._n_kept = 0
+        self.drift: tuple[float, ...] = ()
 
     @property
     def capacity_samples(self) -> int:
-        """Samples that a turn can hold."""
+        """Samples that a segment can hold."""
         return self._config.max_frames * self._config.frame_samples
+
+    @property
+    def likely(self) -> tuple[int, ...]:
+        """The segment's tokens that will most probably stay: the committed ones."""
+        return self.log.tokens
+
+    @property
+    def nearly_full(self) -> bool:
+        """Whether the segment should be cut before more comes: four fifths of its audio or tokens are used."""
+        tokens = len(self.log) + len(self._draft)
+        return 5 * self._heard_samples >= 4 * self.capacity_samples or 5 * tokens >= 4 * self._config.max_tokens
 
     @property
     def block_ready(self) -> bool:
@@ -79,18 +113,22 @@ class Recognizer:
         return waiting >= 2 * self._config.block_frames
 
     def feed(self, samples: Samples) -> None:
-        """The next samples of the turn, float32 [n] at 16 kHz."""
+        """The next samples of the segment, float32 [n] at 16 kHz."""
         self._pending.append(self._mel.push(samples))
+        self._heard_samples += len(samples)
 
     async def tick(self) -> Recognized:
         """Encode complete blocks, verify the draft, extend it, commit what will stay."""
         await self._encode(Encode(self.stream, self._take_pending()))
+        if not self.stream.frames:
+            return Recognized((), None, self._draft)
         committed = self.log.tokens
         verified = await self._verify((*self._prefix, *committed), self._draft)
         survived = self._draft[: verified.agreed]
         await self._extend(len(self._prefix) + len(committed), survived, verified)
         count = self._committable(committed, len(committed) + len(survived))
-        new = await self._commit(count - len(committed), self._word_ends(False))
+        new = await self._commit(count - len(committed), self._word_ends())
+        self._n_kept = len(self.log)
         return Recognized(tuple(new), None, self._draft)
 
     async def finish(self) -> Recognized:
@@ -98,11 +136,13 @@ class Recognizer:
         await self._encode(Encode(self.stream, self._take_pending(), self._mel.tail()))
         if not self.stream.frames:
             return Recognized((), self._retract(0), ())
+        if self._final_pass == "keep":
+            return await self._finish_behind(self.log.commits)
         known = (*self.log.tokens, *self._draft)
         verified = await self._verify(self._prefix, known)
         await self._extend(len(self._prefix), known[: verified.agreed], verified)
         tokens = self._draft
-        ends = self._word_ends(True, tokens)
+        ends = self._word_ends(tokens)
         wanted = [self._visible(end) for end in ends]
         same = 0
         if self._prefix_visible == self._visible_prefix():
@@ -113,6 +153,23 @@ class Recognizer:
         self._draft = tokens[same:]
         new = await self._commit(len(self._draft), ends)
         return Recognized(tuple(new), retracted_to, ())
+
+    async def _finish_behind(self, kept: tuple[Commit, ...]) -> Recognized:
+        """A final pass that leaves `kept`, the committed tokens, as they are and adds what comes behind them."""
+        prefix = (*self._prefix, *self.log.tokens)
+        verified = await self._verify(prefix, self._draft)
+        await self._extend(len(prefix), self._draft[: verified.agreed], verified)
+        tokens = (*self.log.tokens, *self._draft)
+        ends = self._word_ends(tokens)
+        if kept:
+            self._prefix_visible = self._visible_prefix()
+            await self._run(Prosody(self.stream, 0, self._prefix, self._prefix_visible))
+            visible = tuple(self._visible(end) for end in ends[: len(kept)])
+            vectors = await self._run(Prosody(self.stream, len(self._prefix), tokens[: len(kept)], visible))
+            assert isinstance(vectors, np.ndarray)
+            self.drift = tuple(_cosine(commit.vector, vector) for commit, vector in zip(kept, vectors, strict=True))
+        new = await self._commit(len(self._draft), ends)
+        return Recognized(tuple(new), None, ())
 
     def resume(self) -> Recognized:
         """Speech goes on after a final pass: what rested on the incomplete block is taken back and guessed again."""
@@ -129,10 +186,36 @@ class Recognizer:
                 keep = index + 1
         if self._prefix_visible and self._prefix_visible[0] > self.stream.final_frames:
             keep = 0
+        if self._final_pass == "keep":
+            keep = max(keep, self._n_kept)
         self._draft = tokens[keep:]
         retracted_to = self._retract(keep)
         self.stream.drop_provisional()
         return Recognized((), retracted_to, self._draft)
+
+    async def gaps(self, from_samples: int) -> tuple[Gap, ...]:
+        """Between the words that end up behind `from_samples`, after a final pass; of words that were committed before it,
+        where there are any, else of all. Without such words: behind the last one."""
+        committed = self.log.tokens
+        await self.finish()
+        tokens, frame = self.log.tokens, self._config.frame_samples
+        frames = final_token_frames(self.stream.path(), tokens, self.stream.frames)
+        ends = word_end_frames(frames, [self._starts_word[token] for token in tokens])
+        spans = [
+            Gap(max((ends[index - 1] + 1) * frame, from_samples), frames[index] * frame, index)
+            for index in range(1, len(tokens))
+            if self._starts_word[tokens[index]] and frames[index] * frame > from_samples
+        ]
+        agreed = [gap for gap in spans if gap.n_tokens is not None and tokens[: gap.n_tokens] == committed[: gap.n_tokens]]
+        behind = Gap(max((ends[-1] + 1) * frame if ends else 0, from_samples), self._heard_samples, len(tokens))
+        return tuple(agreed or spans or [behind])
+
+    async def close(self, gap: Gap, at_samples: int) -> tuple[int, ...]:
+        """Keep the words before `gap`; gives the tokens behind it."""
+        length = len(self.log) if gap.n_tokens is None else gap.n_tokens
+        rest = self.log.tokens[length:]
+        self._retract(length)
+        return rest
 
     def _take_pending(self) -> NDArray[np.float32]:
         """All mel frames behind the final blocks; they stay until their block is final."""
@@ -153,21 +236,26 @@ class Recognizer:
         """Sets the draft to the surviving tokens and those decoded behind them."""
         so_far = prefix_length - len(self._prefix) + len(survived)
         seconds = self.stream.frames * self._config.frame_samples / 16_000
-        limit = min(self._config.max_tokens, int(MAX_TOKENS_PER_SECOND * seconds) + 8) - so_far
+        limit = token_limit(seconds, self._config.max_tokens) - so_far
         length = prefix_length + len(survived)
         extended = await self._run(Extend(self.stream, length, verified.next_token, max(limit, 0)))
         assert isinstance(extended, Extended)
-        self._draft = (*survived, *extended.tokens)
-        self._draft_ended = extended.ended
+        committed = self.log.tokens[: prefix_length - len(self._prefix)]
+        whole = (*committed, *survived, *extended.tokens)
+        sound = without_loop(whole)
+        self._draft = sound[len(committed) :]
+        self._draft_ended = extended.ended and len(sound) == len(whole)
 
-    def _word_ends(self, ended: bool, tokens: tuple[int, ...] | None = None) -> list[int]:
-        """Frame in which the word of each token ends, of the whole turn; PENDING where it is not decided yet."""
+    def _word_ends(self, tokens: tuple[int, ...] | None = None) -> list[int]:
+        """Frame in which the word of each of `tokens` ends once the audio has ended, or of each token so far while it goes
+        on: then what is not decided yet is taken for ended with the audio."""
         tokens = (*self.log.tokens, *self._draft) if tokens is None else tokens
-        if ended:
-            frames = final_token_frames(self.stream.path(), tokens, self.stream.frames)
-        else:
-            frames = token_frames(self.stream.path(), tokens)
+        frames = final_token_frames(self.stream.path(), tokens, self.stream.frames)
         return word_end_frames(frames, [self._starts_word[token] for token in tokens])
+
+    def _decided_word_ends(self, tokens: tuple[int, ...]) -> list[int]:
+        """The same while audio comes; PENDING where it is not decided yet."""
+        return word_end_frames(token_frames(self.stream.path(), tokens), [self._starts_word[token] for token in tokens])
 
     def _visible(self, word_end: int) -> int:
         block = self._config.block_frames
@@ -179,12 +267,11 @@ class Recognizer:
     def _committable(self, committed: tuple[int, ...], survived: int) -> int:
         """How many tokens of the turn may be committed now: a multiple of whole words."""
         tokens = (*committed, *self._draft)
-        ends = self._word_ends(False)
+        ends = self._decided_word_ends(tokens)
         block, count = self._config.block_frames, len(committed)
-        if self.stream.final_frames < 2 * block:
-            return count
-        for index in range(len(committed), survived):
-            if ends[index] == PENDING or (ends[index] // block + 2) * block > self.stream.final_frames:
+        for index in range(len(committed), len(tokens)):
+            settled = ends[index] != PENDING and (ends[index] // block + 2) * block <= self.stream.final_frames
+            if not self._policy.allows(DraftToken(index < survived, settled)):
                 break
             last = index + 1 == len(tokens)
             if (last and self._draft_ended) or (not last and self._starts_word[tokens[index + 1]]):
@@ -218,3 +305,9 @@ class Recognizer:
             self.stream.keep_prosody(0)
             self._prefix_visible = ()
         return length if self.log.truncate(length) else None
+
+
+def _cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Of two vectors [dim]; 1 for two of length 0."""
+    lengths = float(np.linalg.norm(one)) * float(np.linalg.norm(other))
+    return float(one @ other) / lengths if lengths else 1.0

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from textpro.models.alignment import final_token_frames, spikes, word_end_frames
 from textpro.models.checkpoint import load_checkpoint
 from textpro.models.whisperpro import WhisperPro, prosody_visible
+from textpro.streaming.guards import without_loop
 from textpro.streaming.mel import HOP_SAMPLES, WINDOW_SAMPLES, log_mel
 
 
@@ -58,7 +59,7 @@ class Offline:
             if best == config.end_of_text:
                 break
             tokens.append(best)
-        text = tokens[1:]
+        text = list(without_loop(tokens[1:]))
         path = spikes(self.speech.ctc(states)[0].argmax(-1).numpy(), config.pad)
         ends = final_token_frames(path, text, int(frames))
         ends = word_end_frames(ends, [self.starts_word[token] for token in text])

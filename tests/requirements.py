@@ -15,7 +15,13 @@ from typing import NoReturn
 
 import pytest
 
-DEBIAN_PACKAGES = {"flite": "flite", "pulseaudio": "pulseaudio", "pactl": "pulseaudio-utils"}
+DEBIAN_PACKAGES = {
+    "flite": "flite",
+    "pulseaudio": "pulseaudio",
+    "pactl": "pulseaudio-utils",
+    "mosquitto": "mosquitto",
+    "openssl": "openssl",
+}
 """Programs that tests use, with the Debian package of each; `.ci/run` installs what some test requires."""
 
 

@@ -34,7 +34,7 @@ sys.path.insert(0, sys.argv.pop(1))
 from scripted_session import ScriptedSession
 from textpro import cli, talk
 talk.open_runtime = lambda settings: ScriptedSession()
-talk.open_session = lambda runtime, settings: runtime
+talk.open_session = lambda runtime, settings, live: runtime
 cli.main()
 """
 
@@ -50,7 +50,7 @@ def session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ScriptedSession:
         return scripted
 
     monkeypatch.setattr("textpro.talk.open_runtime", open_runtime)
-    monkeypatch.setattr("textpro.talk.open_session", lambda runtime, settings: runtime)
+    monkeypatch.setattr("textpro.talk.open_session", lambda runtime, settings, live: runtime)
     return scripted
 
 
@@ -181,7 +181,7 @@ def test_config_prints_each_value_and_its_origin(
     rows = {line.split()[0]: line.split()[1:3] for line in capfd.readouterr().out.splitlines()}
     assert rows["voice.rate_wpm"] == ["180", "TEXTPRO_VOICE__RATE_WPM"]
     assert rows["voice.name"] == ["en-gb", "textpro.toml"]
-    assert rows["turns.max_turn_ms"] == ["15000", "default"]
+    assert rows["turns.max_turn_ms"] == ["180000", "default"]
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ def test_importing_the_package_brings_no_model_library() -> None:
     code = """
 import sys, textpro
 for name in textpro.__all__:
-    if name not in ("Runtime", "Session", "VoiceAgent"):
+    if name not in ("DraftSettings", "Runtime", "Session", "VoiceAgent"):
         assert getattr(textpro, name).__name__ == name
 assert not {"torch", "transformers"} & sys.modules.keys()
 """

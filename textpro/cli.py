@@ -15,7 +15,11 @@ from .doctor import doctor
 from .exits import clean_exit
 from .model_commands import models
 from .models.errors import InputError
+from .mqtt_command import mqtt
+from .serve_command import serve
 from .train_commands import train
+from .turns_commands import bench_turns, calibrate
+from .verify_command import verify
 
 WAV_OPTION = "--wav"
 
@@ -90,6 +94,15 @@ app = typer.Typer(
 app.add_typer(train, name="train")
 app.add_typer(models, name="models")
 app.command("doctor")(doctor)
+app.command("verify")(verify)
+app.command("serve")(serve)
+app.command("mqtt")(mqtt)
+bench = typer.Typer(
+    help="Measure streaming and turn-taking.", no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
+bench.command("turns")(bench_turns)
+app.add_typer(bench, name="bench")
+app.add_typer(calibrate, name="calibrate")
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings file instead of ./textpro.toml.")]
 
@@ -178,6 +191,10 @@ def agent(
     backbone: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Any chat model of the ChatML kind, with --encoder.")
     ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(metavar="CODE", help="What the user speaks, for a recognizer of many languages; otherwise found once."),
+    ] = None,
     voice: Annotated[
         str | None,
         typer.Option(metavar="ACCENT[+SPEAKER]|off", help="Voice of the replies, as en-gb or en-us+f2; off: text only."),
@@ -215,7 +232,8 @@ def agent(
         raise typer.BadParameter("--svg draws the terminal view, and --json has none.")
     with clean_exit():
         given_settings = _overrides(out, json, plain, transcript, prosody, model, encoder, backbone, voice, log_level)
-        settings = _load(config, {**given_settings, "audio": audio})
+        listening = {} if language is None else {"language": language}
+        settings = _load(config, {**given_settings, "audio": audio, "listening": listening})
         from . import talk
 
         if list_devices:

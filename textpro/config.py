@@ -93,9 +93,32 @@ class TurnSettings(_Group):
     soft_end_silence_ms: int = Field(default=200, ge=40, le=5000)
     """Milliseconds of silence after which a reply is prepared, though the turn may still go on."""
     end_silence_ms: int = Field(default=640, ge=40, le=10_000)
-    """Milliseconds of silence that end the turn."""
-    max_turn_ms: int = Field(default=15_000, ge=1000, le=60_000)
+    """Milliseconds of silence that end the turn where endpointing is vad."""
+    max_turn_ms: int = Field(default=180_000, ge=1000, le=600_000)
     """Milliseconds after which a turn ends in any case."""
+    endpointing: Literal["auto", "model", "vad"] = "auto"
+    """What ends a turn: model (the probability that it is over), vad (silence alone), auto (what the model is calibrated for)."""
+    sure_p_end: float = Field(default=0.7, ge=0, le=1)
+    """Probability of the end from which the shortest silence is enough."""
+    sure_silence_ms: int = Field(default=200, ge=40, le=10_000)
+    """That silence, in milliseconds."""
+    unsure_p_end: float = Field(default=0.2, ge=0, le=1)
+    """Probability of the end up to which the longest silence is needed."""
+    unsure_silence_ms: int = Field(default=2000, ge=40, le=10_000)
+    """That silence, in milliseconds."""
+
+
+class ListeningSettings(_Group):
+    """How speech becomes words."""
+
+    policy: Literal["agreement", "alignment", "both"] = "both"
+    """What makes a word count as heard while speech goes on: two passes agree, its place in the sound is sure, both."""
+    final_pass: Literal["replace", "keep"] = "replace"
+    """Whether the last pass over a turn may replace what was committed, or keeps it."""
+    language: str | None = None
+    """Language of the user, as en, for a recognizer of many; empty: found once and kept."""
+    behind_ms: int = Field(default=500, ge=0, le=60_000)
+    """Milliseconds of sound that may wait to be heard before recognition during speech is left out until it has caught up."""
 
 
 class ProsodySettings(_Group):
@@ -139,6 +162,7 @@ class Settings(BaseSettings):
     model: ModelSettings = ModelSettings()
     voice: VoiceSettings = VoiceSettings()
     turns: TurnSettings = TurnSettings()
+    listening: ListeningSettings = ListeningSettings()
     prosody: ProsodySettings = ProsodySettings()
     audio: AudioSettings = AudioSettings()
     output: OutputSettings = OutputSettings()

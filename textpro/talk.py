@@ -11,11 +11,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 
+from .agent.listener import ListeningSettings
 from .agent.turns import TurnSettings
 from .config import ModelSettings, Settings, VoiceSettings
 from .models.errors import InputError
@@ -75,7 +76,7 @@ def talk(what: Talk, settings: Settings) -> None:
             transcript = ends.enter_context(Transcript(settings.output.transcript, lambda text: tell(text)))
         view = ends.enter_context(_view(settings))
         tell = view.notice
-        if what.microphone and not isinstance(view, JsonLines) and (hint := _hint(settings.model)) is not None:
+        if (hint := _hint(what, settings.model, view)) is not None:
             view.notice(hint)
         shown = view if transcript is None else TranscribedView(view, transcript)
         asyncio.run(_converse(what, settings, shown))
@@ -86,7 +87,7 @@ def talk(what: Talk, settings: Settings) -> None:
 async def _converse(what: Talk, settings: Settings, view: View) -> None:
     async with (
         open_runtime(settings) as runtime,
-        open_session(runtime, settings) as session,
+        open_session(runtime, settings, what.microphone) as session,
         Conversation(session, view, settings.output.replies) as conversation,
     ):
         if what.microphone:
@@ -140,18 +141,29 @@ def open_runtime(settings: Settings) -> Runtime:
     )
 
 
-def open_session(runtime: Runtime, settings: Settings) -> Session:
-    """A session of these settings, to be entered; it is told what has been played."""
-    return runtime.session(
-        prosody=settings.prosody.enabled,
-        playback="acknowledged",
-        follow_tone=settings.voice.follow_tone,
-        turns=TurnSettings(**settings.turns.model_dump()),
-    )
+def open_session(runtime: Runtime, settings: Settings, live: bool = False) -> Session:
+    """A session of these settings, to be entered; it is told what has been played. `live`: sound that waits is lost time."""
+    behind_ms = settings.listening.behind_ms if live else None
+    return runtime.session(playback="acknowledged", behind_ms=behind_ms, **session_options(settings))
 
 
-def _hint(model: ModelSettings) -> str | None:
-    return start_hint(model.name) if model.encoder is None and model.backbone is None else None
+def session_options(settings: Settings) -> dict[str, Any]:
+    """What every session of these settings has, whatever carries it."""
+    listening = settings.listening
+    return {
+        "prosody": settings.prosody.enabled,
+        "follow_tone": settings.voice.follow_tone,
+        "turns": TurnSettings(**settings.turns.model_dump()),
+        "listening": ListeningSettings(listening.policy, listening.final_pass, listening.language),
+    }
+
+
+def _hint(what: Talk, model: ModelSettings, view: View) -> str | None:
+    """What the model says of itself at the start, where somebody is there to read it: at the microphone, or at a terminal
+    whatever is played or typed; never between the events of --json, and not into a pipe or a log."""
+    if isinstance(view, JsonLines) or model.encoder is not None or model.backbone is not None:
+        return None
+    return start_hint(model.name) if what.microphone or Console().is_terminal else None
 
 
 def _model(model: ModelSettings) -> str | Pair:

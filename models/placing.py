@@ -1,0 +1,39 @@
+"""A loaded checkpoint on another device. The recognizer keeps fp32 there, so that its words stay those of plain transformers to
+the token; the backbone takes the precision that is asked for. The bundled, chunked recognizer computes on the CPU and stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import torch
+
+from ..kernels.fuse_prosody import ProjectorWeights
+from .backbone import Backbone
+from .checkpoint import Checkpoint
+from .errors import DeviceError
+from .whisper_full import FullWhisper
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def place(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Checkpoint:
+    """The checkpoint with its backbone and projector on `device` in `dtype`, and a full recognizer there in fp32. The modules
+    are moved, so the given checkpoint is used up. DeviceError without such a device or room on it."""
+    backbone = checkpoint.backbone
+    try:
+        if isinstance(checkpoint.speech, FullWhisper):
+            checkpoint.speech.model.to(device)
+        backbone.model.to(device, dtype)
+        projector = backbone.projector
+        if projector is not None:
+            moved = {field.name: getattr(projector, field.name).to(device, dtype) for field in fields(projector)}
+            projector = ProjectorWeights(**moved)
+    except (RuntimeError, AssertionError) as error:  # torch's own for a device that is absent or full
+        raise DeviceError(f"the model does not go to {device} ({error}): use the CPU, or free memory there") from error
+    return replace(checkpoint, backbone=Backbone(backbone.model, projector, backbone.marker_id))
+
+
+def likely_device() -> torch.device:
+    """The GPU where torch sees one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
