@@ -191,7 +191,8 @@ class ConfirmationAnswer(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyStart(Event):
-    """A reply begins; one `reply_done` ends it, or a `turn_resumed` takes it back. `context_tokens` is what the model has read by then."""
+    """A reply begins; one `reply_done` ends it, or a `turn_resumed` takes it back. `context_tokens` is what the model has
+    read by then."""
 
     context_tokens: int
 

@@ -136,8 +136,8 @@ class Loudspeaker(ReplyPlayer):
     def _faded(self, block: Samples) -> Samples:
         """Down to silence where ducked, up from it else."""
         begin, self._level = self._level, float(not self.is_ducked)
-        ramp = np.clip(np.arange(1, len(block) + 1, dtype=np.float32) / self._fade_frames, 0, 1)
-        return block * (begin + (self._level - begin) * ramp)
+        ramp = np.clip(np.arange(1, len(block) + 1) / self._fade_frames, 0, 1)
+        return (block * (begin + (self._level - begin) * ramp)).astype(np.float32)
 
     def _resample(self, piece: Pcm) -> None:
         if self._resampler is None:

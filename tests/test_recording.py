@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -65,7 +66,7 @@ def test_a_recorded_conversation_with_an_interruption_gives_the_same_events_agai
     path = record(tmp_path, barge_in)
     recorded = read_recording(path)
     kinds = {event["type"] for event in recorded.events}
-    assert {"turn_end", "tokens_committed", "audio", "reply_delta"} <= kinds
+    assert {"turn_end", "tokens_committed", "audio", "interrupt"} <= kinds
     replayed = simulator.replay(recorded)
     assert replayed.difference is None
     assert [event["type"] for event in replayed.events] == [event["type"] for event in recorded.events]
@@ -87,6 +88,15 @@ def test_tools_are_not_run_again_and_their_results_come_when_they_came(simulator
     recorded = read_recording(record(tmp_path, talk, tools=[set_light]))
     assert simulator.replay(recorded).difference is None
     assert runs == ["kitchen"]
+
+
+def test_every_input_of_a_session_is_recorded():
+    inputs = {name for name, method in vars(Session).items() if not name.startswith("_") and "_put(" in source_of(method)}
+    assert inputs and {*inputs, "played"} <= vars(RecordedSession).keys()
+
+
+def source_of(method: object) -> str:
+    return inspect.getsource(method) if inspect.isfunction(method) else ""
 
 
 def test_a_recording_is_for_its_owner_alone_and_says_that_it_is_one(tmp_path):

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from .bench_commands import bench_streaming
 from .doctor import doctor
 from .exits import clean_exit
 from .model_commands import models
@@ -100,6 +101,7 @@ app.command("mqtt")(mqtt)
 bench = typer.Typer(
     help="Measure streaming and turn-taking.", no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
 )
+bench.command("streaming")(bench_streaming)
 bench.command("turns")(bench_turns)
 app.add_typer(bench, name="bench")
 app.add_typer(calibrate, name="calibrate")
@@ -232,7 +234,7 @@ def agent(
         raise typer.BadParameter("--svg draws the terminal view, and --json has none.")
     with clean_exit():
         given_settings = _overrides(out, json, plain, transcript, prosody, model, encoder, backbone, voice, log_level)
-        listening = {} if language is None else {"language": language}
+        listening: dict[str, object] = {} if language is None else {"language": language}
         settings = _load(config, {**given_settings, "audio": audio, "listening": listening})
         from . import talk
 

@@ -27,7 +27,8 @@ def begin_with_induction(
     generator = torch.Generator().manual_seed(seed)
     config = model.config
     size, hidden = config.hidden_size // config.num_attention_heads, config.hidden_size
-    group = size * (config.num_attention_heads // config.num_key_value_heads)
+    group = size * (config.num_attention_heads // (config.num_key_value_heads or config.num_attention_heads))
+    theta = float(dict(config.rope_parameters or {})["rope_theta"])
     scale = model.model.embed_tokens.weight.norm(dim=1).mean() / hidden**0.5
     token, memory, copied = (_rows(size, hidden, generator) for _ in range(3))
     back, induction = (model.model.layers[index].self_attn for index in range(LAYERS))
@@ -36,7 +37,7 @@ def begin_with_induction(
             projection.weight[:rows] = 0
             projection.bias[:rows] = 0
 
-    frequencies = config.rope_parameters["rope_theta"] ** -(torch.arange(size // 2) * 2 / size)
+    frequencies = theta ** -(torch.arange(size // 2) * 2 / size)
     angle = frequencies[:BACK_DIMENSIONS]
     strength = (sharpness * size**0.5 / (1 - angle.cos()).sum()).sqrt()
     back.k_proj.bias[:BACK_DIMENSIONS] = strength
