@@ -93,9 +93,17 @@ class RelayedEngine:
 
     @asynccontextmanager
     async def stream(self, item: Decode) -> AsyncIterator[AsyncIterator[Token]]:
-        """Decode; each token is a piece of work."""
-        async with self._engine.stream(item) as tokens:
+        """Decode; each token is a piece of work, and so is the end."""
+        tokens = self._engine.stream(item)
+        try:
             yield self._tokens(tokens)
+        finally:
+            work = _Work(self._keeper, "close")  # the engine ends its step first
+            try:
+                await tokens.aclose()
+                await work.answered(None)
+            finally:
+                work.close()
 
     async def _tokens(self, tokens: AsyncIterator[Token]) -> AsyncIterator[Token]:
         while True:

@@ -202,7 +202,6 @@ def test_after_an_interruption_the_context_holds_what_was_heard_and_a_mark():
     run(talk, speak=True)
 
 
-@pytest.mark.xfail(strict=False, reason="the bundled weights do not copy reliably yet: docs/training.md")
 def test_asked_what_it_just_said_the_agent_repeats_the_heard_part_alone():
     async def talk(runtime):
         async with runtime.session(playback="acknowledged") as session:

@@ -50,7 +50,7 @@ class AnyRate(ScriptedSession):
 
 scripted = AnyRate(reply_ms=800)
 talk.open_runtime = lambda settings: scripted
-talk.open_session = lambda runtime, settings: runtime
+talk.open_session = lambda runtime, settings, live: runtime
 cli.main()
 """
 

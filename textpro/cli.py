@@ -18,6 +18,7 @@ from .model_commands import models
 from .models.errors import InputError
 from .mqtt_command import mqtt
 from .serve_command import serve
+from .simulate_command import simulate
 from .train_commands import train
 from .turns_commands import bench_turns, calibrate
 from .verify_command import verify
@@ -97,6 +98,7 @@ app.add_typer(models, name="models")
 app.command("doctor")(doctor)
 app.command("verify")(verify)
 app.command("serve")(serve)
+app.command("simulate")(simulate)
 app.command("mqtt")(mqtt)
 bench = typer.Typer(
     help="Measure streaming and turn-taking.", no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
@@ -182,6 +184,12 @@ def agent(
         Path | None,
         typer.Option(metavar="FILE", help="Write the conversation down, as .md or .json: said, sounded like, answered, heard."),
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write the session down so that `simulate --replay` can lead it again; readable by you alone."
+        ),
+    ] = None,
     prosody: Annotated[Prosody | None, typer.Option(help="Use how the user sounds, or do not even compute it.")] = None,
     model: Annotated[
         str | None,
@@ -234,6 +242,8 @@ def agent(
         raise typer.BadParameter("--svg draws the terminal view, and --json has none.")
     with clean_exit():
         given_settings = _overrides(out, json, plain, transcript, prosody, model, encoder, backbone, voice, log_level)
+        if record is not None:
+            given_settings["output"] = {**given_settings.get("output", {}), "record": record}
         listening: dict[str, object] = {} if language is None else {"language": language}
         settings = _load(config, {**given_settings, "audio": audio, "listening": listening})
         from . import talk

@@ -150,6 +150,8 @@ class OutputSettings(_Group):
     """Where spoken replies go: a .wav file (later replies get _2, _3, ...) or a folder (reply_1.wav, ...)."""
     transcript: Path | None = None
     """Where the conversation is written down: a .md or .json file that is not there yet, readable by its owner alone."""
+    record: Path | None = None
+    """Folder in which each session is written down for a replay, readable by its owner alone."""
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
     """What libraries and the runtime may log to stderr."""
 

@@ -87,7 +87,7 @@ def talk(what: Talk, settings: Settings) -> None:
 async def _converse(what: Talk, settings: Settings, view: View) -> None:
     async with (
         open_runtime(settings) as runtime,
-        open_session(runtime, settings, what.microphone) as session,
+        _recorded(open_session(runtime, settings, what.microphone), settings, view) as session,
         Conversation(session, view, settings.output.replies) as conversation,
     ):
         if what.microphone:
@@ -145,6 +145,17 @@ def open_session(runtime: Runtime, settings: Settings, live: bool = False) -> Se
     """A session of these settings, to be entered; it is told what has been played. `live`: sound that waits is lost time."""
     behind_ms = settings.listening.behind_ms if live else None
     return runtime.session(playback="acknowledged", behind_ms=behind_ms, **session_options(settings))
+
+
+def _recorded(session: Session, settings: Settings, view: View) -> Session:
+    """The session, with a recording of it where that is asked for; people are told."""
+    if settings.output.record is None:
+        return session
+    from .serving.recording import RecordedSession, Recording
+
+    recording = Recording(settings.output.record, settings.model.name)
+    view.notice(recording.notice)
+    return RecordedSession(session, recording)
 
 
 def session_options(settings: Settings) -> dict[str, Any]:

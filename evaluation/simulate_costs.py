@@ -1,0 +1,89 @@
+"""What a piece of engine or voice work costs in virtual time: nothing, for the logic of a conversation, or what it took
+on a real machine, for its latency."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from time import perf_counter
+
+from ..streaming.clock import SAMPLES_PER_MS
+from .simulated_time import SimulatedTime
+
+
+@dataclass(frozen=True, slots=True)
+class CostTable:
+    """Milliseconds by kind of work: a fixed part, and one for each unit of its size."""
+
+    fixed_ms: Mapping[str, float] = field(default_factory=dict)
+    unit_ms: Mapping[str, float] = field(default_factory=dict)
+
+    def samples(self, kind: str, size: int) -> int:
+        """Cost in samples at 16 kHz; what the table does not name costs nothing."""
+        return round((self.fixed_ms.get(kind, 0.0) + size * self.unit_ms.get(kind, 0.0)) * SAMPLES_PER_MS)
+
+
+TWO_CORES = CostTable(
+    {
+        "encode": 12.0,
+        "verify": 8.0,
+        "extend": 30.0,
+        "prosody": 6.0,
+        "append": 9.0,
+        "truncate": 0.1,
+        "token": 8.0,
+        "first chunk": 15.0,
+        "chunk": 1.0,
+    },
+    {"append": 0.3},
+)
+"""The bundled model on two busy cores, rounded up; `simulate --json` prints what this machine takes as `engine_ms`."""
+
+SLOW = CostTable(
+    {kind: 3 * cost for kind, cost in TWO_CORES.fixed_ms.items()}, {kind: 3 * cost for kind, cost in TWO_CORES.unit_ms.items()}
+)
+"""A machine a third as fast: whatever can happen between a decision and its effect has time to."""
+
+COSTS: Mapping[str, CostTable] = {"zero": CostTable(), "two_cores": TWO_CORES, "slow": SLOW}
+
+
+class ChargedTime:
+    """The `Timekeeper` of a simulation: an answer may be used at once, and time has moved on by its cost."""
+
+    def __init__(self, time: SimulatedTime, costs: CostTable) -> None:
+        self._time, self._costs = time, costs
+        self._open: dict[int, tuple[str, int, float]] = {}
+        self._tickets = 0
+        self._took: dict[str, list[float]] = {}
+
+    def asked(self, kind: str, size: int) -> int:
+        """Time stands still from here on, but for a tool, whose own sleeping is what it costs."""
+        self._tickets += 1
+        self._open[self._tickets] = (kind, size, perf_counter())
+        self._declare(kind, self._time.work_started)
+        return self._tickets
+
+    async def answered(self, ticket: int, value: object) -> None:
+        """Charge for it."""
+        kind, size, began = self._open.pop(ticket)
+        self._took.setdefault(kind, []).append((perf_counter() - began) * 1000)
+        self._declare(kind, lambda: self._time.work_done(self._costs.samples(kind, size)))
+
+    def dropped(self, ticket: int) -> None:
+        """It costs nothing."""
+        kind, _, _ = self._open.pop(ticket)
+        self._declare(kind, self._time.work_done)
+
+    def queued(self, count: int) -> int:
+        """Nothing: a simulated session has the engine to itself, and what is queued in real time says nothing."""
+        return 0
+
+    @property
+    def took_ms(self) -> dict[str, float]:
+        """Real milliseconds, the median of each kind."""
+        return {kind: round(median(values), 2) for kind, values in sorted(self._took.items())}
+
+    def _declare(self, kind: str, change: Callable[[], None]) -> None:
+        if not kind.startswith("tool "):
+            change()
