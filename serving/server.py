@@ -33,12 +33,14 @@ from .realtime_wire import Json
 from .server_access import DEFAULT_SECRET_S, SECRET_SECONDS, Access, Caller, Refused, check_binding
 from .server_http import Answer, Request, connection_class
 from .server_metrics import Metrics
+from .twilio import TwilioSettings, refusal, serve_twilio
 
 if TYPE_CHECKING:
     from ..agent.runtime import Runtime
 
 _log = logging.getLogger(__name__)
 REALTIME_PATHS = ("/v1/realtime", "/realtime")
+TWILIO_PATH = "/twilio"
 SECRETS_PATH = "/v1/realtime/client_secrets"
 MAX_MESSAGE = 21 * 1024 * 1024
 """Bytes of one message: an append of 15 MiB in base64."""
@@ -47,7 +49,8 @@ MAX_MESSAGE = 21 * 1024 * 1024
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
     """`model` is the name that clients are told; `speaks` whether the runtime has a voice; `max_sessions` has to fit into its
-    slots; `drain_s` is how long running turns may take when the server stops."""
+    slots; `drain_s` is how long running turns may take when the server stops. With `twilio` telephone calls are taken as
+    well, by their signature instead of a key."""
 
     host: str = "127.0.0.1"
     port: int = 8765
@@ -58,6 +61,7 @@ class ServerSettings:
     limits: Limits = field(default_factory=Limits)
     defaults: SessionDefaults = field(default_factory=SessionDefaults)
     tls: ssl.SSLContext | None = None
+    twilio: TwilioSettings | None = None
 
 
 @dataclass(slots=True)
@@ -77,6 +81,7 @@ class RealtimeServer:
         self.metrics = Metrics()
         self._connections: set[RealtimeConnection] = set()
         self._visits: dict[ServerConnection, _Visit] = {}
+        self._calls: set[ServerConnection] = set()
         self._server: Server | None = None
         self.is_draining = False
 
@@ -95,7 +100,7 @@ class RealtimeServer:
     @property
     def places_taken(self) -> int:
         """Connections that admission counts."""
-        return len(self._visits)
+        return len(self._visits) + len(self._calls)
 
     async def start(self) -> None:
         """Listen. DeviceError where the address cannot be had."""
@@ -129,7 +134,7 @@ class RealtimeServer:
             connection.draining = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.drain_s):
-                while self._connections:
+                while self._connections or self._calls:
                     await asyncio.sleep(0.05)
 
     async def close(self) -> None:
@@ -143,9 +148,15 @@ class RealtimeServer:
 
     def _process_request(self, socket: ServerConnection, request: Handshake) -> Response | None:
         """Decide on a GET request: a page, a refusal, or None for a websocket."""
-        path = urlsplit(request.path).path
+        path, settings = urlsplit(request.path).path, self._settings
         headers = {name.title(): value for name, value in request.headers.raw_items()}
         try:
+            if path == TWILIO_PATH and settings.twilio is not None:
+                if reason := refusal(request, settings.twilio):
+                    raise Refused(HTTPStatus.FORBIDDEN, "not_signed", reason)
+                self._check_room()
+                self._calls.add(socket)
+                return None
             if path not in REALTIME_PATHS:
                 return self._page(path, headers).response()
             if "websocket" not in headers.get("Upgrade", "").lower():
@@ -161,11 +172,7 @@ class RealtimeServer:
     def _visit(self, headers: dict[str, str]) -> _Visit:
         self._access.check_origin(headers)
         caller, session = self._access.caller(headers, time.time())
-        if self.is_draining:
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "draining", "the server is about to stop: connect again in a moment")
-        if len(self._visits) >= self._settings.max_sessions:
-            reason = f"all {self._settings.max_sessions} sessions of this server are taken: try again later"
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too_many_sessions", reason)
+        self._check_room()
         self._access.admit(caller)
         return _Visit(caller, session)
 
@@ -216,7 +223,17 @@ class RealtimeServer:
         value, expires_at = self._access.make_secret(caller, seconds, wanted.get("session") or {}, now)
         return Answer.of({"value": value, "expires_at": expires_at, "session": {**session, "expires_at": expires_at}})
 
+    def _check_room(self) -> None:
+        if self.is_draining:
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "draining", "the server is about to stop: connect again in a moment")
+        if self.places_taken >= self._settings.max_sessions:
+            reason = f"all {self._settings.max_sessions} sessions of this server are taken: try again later"
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too_many_sessions", reason)
+
     async def _serve(self, socket: ServerConnection) -> None:
+        if socket in self._calls:
+            await serve_twilio(socket, self._runtime, self._settings.twilio)
+            return
         visit = self._visits[socket]
         settings = self._settings
         codec = RealtimeCodec(
@@ -242,6 +259,7 @@ class RealtimeServer:
             self._connections.discard(connection)
 
     def _leave(self, socket: ServerConnection) -> None:
+        self._calls.discard(socket)
         visit = self._visits.pop(socket, None)
         if visit is not None:
             self._access.release(visit.caller)

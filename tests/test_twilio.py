@@ -16,16 +16,18 @@ import soundfile
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.http11 import Request
 
 from phone import CONNECTED, Caller
+from quiet_runtime import QuietRuntime
 from scripted_engine import Message, ScriptedTalk
 from textpro import Runtime
 from textpro.agent.events import Event, Failed
 from textpro.agent.session_settings import SessionSettings
 from textpro.evaluation.partner import SilentVoice
 from textpro.models.errors import CapacityError
+from textpro.serving.server import ServerSettings, open_server
 from textpro.serving.twilio import TwilioCall, TwilioSettings, refusal, serve_twilio, signature_of
 from textpro.streaming.audio import int16_from_mono
 from textpro.streaming.resample import resample
@@ -148,6 +150,35 @@ async def close_of(line: Line) -> tuple[int, str]:
             while True:
                 await line.connection.recv()
     return line.connection.close_code or 0, line.connection.close_reason or ""
+
+
+def test_the_server_takes_signed_calls_beside_its_clients_and_refuses_others() -> None:
+    async def scenario() -> None:
+        office = Office(("Hello.",))
+        url = "wss://voice.example.com/twilio"
+        twilio = TwilioSettings(auth_token=TOKEN, public_url=url, open_session=office.open)
+        settings = ServerSettings(port=0, max_sessions=1, twilio=twilio)
+        async with open_server(QuietRuntime(), settings) as server:  # type: ignore[arg-type]
+            place = f"ws://127.0.0.1:{server.port}/twilio"
+            with pytest.raises(InvalidStatus) as unsigned:
+                async with connect(place):
+                    pass
+            assert unsigned.value.response.status_code == 403
+            signed = {"X-Twilio-Signature": SIGNATURES[url]}
+            async with connect(place, additional_headers=signed) as connection:
+                line = Line(connection)
+                await line.begin()
+                while not office.calls:
+                    await asyncio.sleep(0.01)
+                assert server.places_taken == 1
+                with pytest.raises(InvalidStatus) as full:
+                    async with connect(place, additional_headers=signed):
+                        pass
+                assert full.value.response.status_code == 503
+            while server.places_taken:
+                await asyncio.sleep(0.01)
+
+    run(scenario)
 
 
 @pytest.mark.parametrize("url", SIGNATURES)

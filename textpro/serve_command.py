@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 8765
 KEYS_VARIABLE = "TEXTPRO_KEYS"
+TWILIO_TOKEN_VARIABLE = "TWILIO_AUTH_TOKEN"
 ACCESS, LIMITS, MODEL = "Who may connect", "Limits", "Model"
 
 
@@ -68,6 +69,15 @@ def serve(
     drain_seconds: Annotated[
         float, typer.Option(min=0, help="How long running turns may take after SIGTERM.", rich_help_panel=LIMITS)
     ] = 30.0,
+    twilio_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="wss://HOST/twilio",
+            help=f"Where the TwiML sends telephone calls, if a proxy changes it. They are taken at /twilio once "
+            f"{TWILIO_TOKEN_VARIABLE} holds the account's token.",
+            rich_help_panel=ACCESS,
+        ),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(metavar="PRESET|FOLDER", help="As for the agent itself.", rich_help_panel=MODEL)
     ] = None,
@@ -129,7 +139,7 @@ def serve(
             limits=Limits(session_s=session_minutes * 60, idle_s=idle_minutes * 60),
             tls=tls_context(str(tls_cert), None if tls_key is None else str(tls_key)) if tls_cert is not None else None,
         )
-        asyncio.run(run_server(settings, server, access, demo_tools=demo_tools))
+        asyncio.run(run_server(settings, server, access, demo_tools=demo_tools, twilio_url=twilio_url))
 
 
 def read_all_keys(file: Path | None) -> list[str]:
@@ -140,7 +150,9 @@ def read_all_keys(file: Path | None) -> list[str]:
     return [*keys, *(read_keys(file) if file is not None else ())]
 
 
-async def run_server(settings: Settings, server: ServerSettings, access: Access, *, demo_tools: bool) -> None:
+async def run_server(
+    settings: Settings, server: ServerSettings, access: Access, *, demo_tools: bool, twilio_url: str | None = None
+) -> None:
     """Load the model and serve until SIGTERM or SIGINT, then drain; a second signal ends it at once."""
     from dataclasses import replace
 
@@ -148,8 +160,18 @@ async def run_server(settings: Settings, server: ServerSettings, access: Access,
     from .agent.turns import TurnSettings
     from .serving.realtime_session import SessionDefaults
     from .serving.server import open_server
-    from .talk import open_runtime
+    from .serving.twilio import TwilioSettings
+    from .talk import open_runtime, session_options
 
+    twilio = None
+    if token := os.environ.get(TWILIO_TOKEN_VARIABLE):
+        options = {**session_options(settings), "behind_ms": settings.listening.behind_ms}
+        tools_of_calls = None if demo_tools else ()
+        twilio = TwilioSettings(
+            auth_token=token,
+            public_url=twilio_url,
+            open_session=lambda runtime, call: runtime.session(tools=tools_of_calls, playback="acknowledged", **options),
+        )
     toolbox = Toolbox(None if demo_tools else ())
     defaults = SessionDefaults(
         tools=[toolbox.get(name) for name in toolbox.names],
@@ -163,7 +185,9 @@ async def run_server(settings: Settings, server: ServerSettings, access: Access,
         (stop_now if stop.is_set() else stop).set()
 
     loop = asyncio.get_running_loop()
-    async with open_runtime(settings) as runtime, open_server(runtime, replace(server, defaults=defaults), access) as opened:
+    async with open_runtime(settings) as runtime, open_server(
+        runtime, replace(server, defaults=defaults, twilio=twilio), access
+    ) as opened:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, signalled)
         typer.echo(f"serving {settings.model.name} at {opened.url} (base URL of clients); Ctrl-C ends it", err=True)
