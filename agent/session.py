@@ -134,8 +134,8 @@ class Session:
     async def send_audio(self, samples: NDArray[np.generic], sample_rate: int) -> None:
         """Samples int16 or float [n] or [n, channels]. Waits while too much is unheard. AudioError if not usable."""
         sound = _Sound(mono_from_array(samples), check_sample_rate(sample_rate))
-        self._waiting_ms += sound.duration_ms
         await self._put(sound)
+        self._waiting_ms += sound.duration_ms  # behind it: a caller that gives up has sent nothing
 
     async def send_text(self, text: str) -> None:
         """A whole turn, typed. A turn that is being spoken ends first, with the words it has. InputError if `text` holds no

@@ -1,8 +1,7 @@
 """An event loop that lives in virtual time, timers included, for conversations with the real engine and voice.
 
-`VirtualClock` moves to its own sleepers only; here `asyncio.sleep`, time limits and fillers are virtual as well. Time
-stands still while declared work is outstanding and then moves on by that work's cost. Work that nobody declared (a thread,
-a process) is not seen: `aside` declares a stretch of it.
+`asyncio.sleep`, time limits and fillers are all virtual. Time stands still while declared work is outstanding and then moves on
+by that work's cost. Work that nobody declared (a thread, a process) is not seen: `aside` declares a stretch of it.
 """
 
 from __future__ import annotations

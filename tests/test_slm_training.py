@@ -278,7 +278,7 @@ def settings(folder: Path, run: Path, **changes) -> SlmTraining:
         folder,
         "text",
         run,
-        steps=30,
+        steps=40,
         rows=512,
         hidden=64,
         layers=2,
@@ -286,7 +286,7 @@ def settings(folder: Path, run: Path, **changes) -> SlmTraining:
         warm_up=3,
         threads=1,
         report_every=5,
-        evaluate_every=30,
+        evaluate_every=40,
         evaluation_dialogues=2,
         save_every=10,
     )
@@ -308,8 +308,8 @@ def text_run(run, tmp_path_factory) -> Path:
 
 def test_the_loss_falls_and_the_evaluation_is_logged(text_run):
     log = lines(text_run)
-    assert [int(line["step"]) for line in log] == [5, 10, 15, 20, 25, 30]
-    assert float(log[-1]["text"]) < 0.9 * float(log[0]["text"])
+    assert [int(line["step"]) for line in log] == [5, 10, 15, 20, 25, 30, 35, 40]
+    assert float(log[-1]["text"]) < 0.85 * float(log[0]["text"])
     assert log[0]["typed"] == "nan" and 0 <= float(log[-1]["typed"]) <= 1
 
 
