@@ -25,11 +25,11 @@ from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
 from ..models.errors import DeviceError, InputError
-from .realtime_codec import RealtimeCodec
-from .realtime_config import check_session
-from .realtime_connection import Limits, RealtimeConnection
-from .realtime_session import RealtimeSession, SessionDefaults
-from .realtime_wire import Json
+from .realtime.codec import RealtimeCodec
+from .realtime.config import check_session
+from .realtime.connection import Limits, RealtimeConnection
+from .realtime.session import RealtimeSession, SessionDefaults
+from .realtime.wire import Json
 from .server_access import DEFAULT_SECRET_S, SECRET_SECONDS, Access, Caller, Refused, check_binding
 from .server_http import Answer, Request, connection_class
 from .server_metrics import Metrics

@@ -17,8 +17,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..models.errors import InputError
-from .realtime_limits import Meter
-from .realtime_wire import Json
+from .realtime.limits import Meter
+from .realtime.wire import Json
 
 KEY_PROTOCOL = "openai-insecure-api-key."
 SECRET_PREFIX = "ek_"

@@ -22,8 +22,8 @@ from textpro.agent.events import (
     TurnStart,
     VoiceActivity,
 )
-from textpro.serving.realtime_codec import RealtimeCodec
-from textpro.serving.realtime_wire import (
+from textpro.serving.realtime.codec import RealtimeCodec
+from textpro.serving.realtime.wire import (
     Apply,
     Aside,
     Command,

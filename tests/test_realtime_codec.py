@@ -11,7 +11,7 @@ import pytest
 
 from realtime_script import Exchange
 from textpro.agent.events import TurnDropped
-from textpro.serving.realtime_wire import Apply, Hear, Respond, Say
+from textpro.serving.realtime.wire import Apply, Hear, Respond, Say
 
 LIGHT = {"type": "function", "name": "set_light", "description": "", "parameters": {"type": "object", "properties": {}}}
 MANUAL = {"input": {"turn_detection": None}}

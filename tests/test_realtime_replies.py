@@ -9,8 +9,8 @@ import pytest
 from realtime_script import Exchange
 from requirements import require_module
 from textpro.agent.events import Failed, Prosody, TurnDropped, TurnResumed
-from textpro.serving.realtime_limits import Meter
-from textpro.serving.realtime_wire import Apply, Aside, GiveResult, Played, Stop
+from textpro.serving.realtime.limits import Meter
+from textpro.serving.realtime.wire import Apply, Aside, GiveResult, Played, Stop
 
 LIGHT = {"type": "function", "name": "set_light", "description": "", "parameters": {"type": "object", "properties": {}}}
 MANUAL = {"input": {"turn_detection": None}}

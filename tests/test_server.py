@@ -18,7 +18,7 @@ from quiet_runtime import QuietRuntime
 from realtime_fuzz import messages
 from server_visits import connected, refusal, run, text_turn, until
 from textpro.models.errors import DeviceError, InputError
-from textpro.serving.realtime_connection import Limits
+from textpro.serving.realtime.connection import Limits
 from textpro.serving.server import RealtimeServer, ServerSettings, open_server, tls_context
 
 

@@ -116,7 +116,7 @@ def serve(
 
         settings = load_settings(config, given).values
 
-        from .serving.realtime_connection import Limits
+        from .serving.realtime.connection import Limits
         from .serving.server import ServerSettings, tls_context
         from .serving.server_access import Access, check_binding
 
@@ -158,7 +158,7 @@ async def run_server(
 
     from .agent.tools import Toolbox
     from .agent.turns import TurnSettings
-    from .serving.realtime_session import SessionDefaults
+    from .serving.realtime.session import SessionDefaults
     from .serving.server import open_server
     from .serving.twilio import TwilioSettings
     from .talk import open_runtime, session_options

@@ -15,6 +15,8 @@ from ..streaming.mel import WINDOW_SAMPLES, mel_filters
 
 FloatArray = NDArray[np.float32]
 N_BINS = WINDOW_SAMPLES // 2 + 1
+BABBLE_WITHOUT_TARGET = (5, 12)
+"""Talkers at once of whom none is meant: nothing is to be recognized."""
 
 
 def _power_of_two(n: int) -> int:
@@ -101,10 +103,10 @@ class Augmenter:
         else:
             self._voices[self._python.randrange(64)] = samples
 
-    def babble(self, n: int) -> FloatArray:
-        """Several remembered voices at once, [n]."""
+    def babble(self, n: int, least: int = 3, most: int = 7) -> FloatArray:
+        """From `least` to `most` remembered voices at once, [n]."""
         mix = np.zeros(n, np.float32)
-        for _ in range(self._python.randint(3, 7)):
+        for _ in range(self._python.randint(least, most)):
             voice = self._python.choice(self._voices)
             mix += np.resize(np.roll(voice, self._python.randrange(len(voice))), n)
         return mix
@@ -117,8 +119,8 @@ class Augmenter:
         if chance() < 0.45:
             noise = colored_noise(self._rng, len(samples), self._python.choice((0.0, 1.0, 1.0, 2.0)))
             samples = add_noise(samples, noise, self._python.uniform(5, 35))
-        if self._voices and chance() < 0.1:
-            samples = add_noise(samples, self.babble(len(samples)), self._python.uniform(8, 25))
+        if self._voices and chance() < 0.15:
+            samples = add_noise(samples, self.babble(len(samples)), self._python.uniform(4, 25))
         if chance() < 0.15:
             samples = telephone(samples)
         samples = samples * np.float32(10 ** (self._python.uniform(-9, 9) / 20))
@@ -129,8 +131,14 @@ class Augmenter:
 
     def noise_only(self, n: int) -> FloatArray:
         """Silence, noise, hum, clicks or babble without a word to recognize, [n]."""
-        kind = self._python.randrange(5)
+        kind = self._python.randrange(9)
         level = np.float32(10 ** self._python.uniform(-4.5, -0.7))
+        if kind > 4 and self._voices:
+            babble = self.babble(n, *BABBLE_WITHOUT_TARGET)
+            if self._python.random() < 0.3:
+                babble = room(babble, self._rng)
+            loudness = 10 ** self._python.uniform(-2.5, -0.7) / (float(np.sqrt(np.mean(babble**2))) + 1e-9)
+            return np.clip(babble * np.float32(loudness), -1, 1)
         if kind == 0:
             return np.zeros(n, np.float32)
         if kind == 1:

@@ -1,14 +1,16 @@
 """Utterances for WhisperPro, synthesized on the fly: waveform, words with times, tone; cut, joined, augmented, batched.
 
 Half of the utterances are cut at a random time and labelled with the words that have ended by then, so the recognizer
-learns to stop; one in twenty is noise or silence, one in ten holds several sentences with pauses.
+learns to stop; one in twelve is noise, silence or babble of which nothing is meant, one in seven holds several sentences
+with pauses. One in eight begins in the middle of a turn, as a segment of a long turn does, mostly with the words before as
+prompt.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import soxr
@@ -31,13 +33,15 @@ IGNORE = -100
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """A waveform at 16 kHz and its words with their spans in samples. `tone` None: nobody in particular."""
+    """A waveform at 16 kHz and its words with their spans in samples. `tone` None: nobody in particular. `before` are the
+    words that were said before it begins, as far as a prompt gives them."""
 
     samples: FloatArray
     words: tuple[str, ...]
     starts: tuple[int, ...]
     ends: tuple[int, ...]
     tone: str | None
+    before: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +118,25 @@ def pad(spoken: Spoken, before: int, after: int) -> Spoken:
         tuple(start + before for start in spoken.starts),
         tuple(end + before for end in spoken.ends),
         spoken.tone,
+        spoken.before,
     )
 
 
 def cut(spoken: Spoken, at: int, grace: int = 480) -> Spoken:
     """Its first `at` samples, with the words that ended by then (`grace` samples early counts)."""
     n = sum(end <= at + grace for end in spoken.ends)
-    return Spoken(spoken.samples[:at], spoken.words[:n], spoken.starts[:n], spoken.ends[:n], spoken.tone)
+    return Spoken(
+        spoken.samples[:at], spoken.words[:n], spoken.starts[:n], spoken.ends[:n], spoken.tone, spoken.before
+    )
+
+
+def continue_after(spoken: Spoken, word: int) -> Spoken:
+    """What follows the word of that index, from the middle of the gap behind it; the words up to it go `before`."""
+    at = (spoken.ends[word] + max(spoken.ends[word], spoken.starts[word + 1])) // 2
+    later = slice(word + 1, None)
+    starts = tuple(max(0, start - at) for start in spoken.starts[later])
+    ends = tuple(end - at for end in spoken.ends[later])
+    return Spoken(spoken.samples[at:], spoken.words[later], starts, ends, spoken.tone, spoken.words[: word + 1])
 
 
 def hesitate(spoken: Spoken, word: int, pause: int) -> Spoken:
@@ -130,9 +146,14 @@ def hesitate(spoken: Spoken, word: int, pause: int) -> Spoken:
     moved = [0] * (word + 1) + [pause] * (len(spoken.words) - word - 1)
     starts = tuple(start + more for start, more in zip(spoken.starts, moved, strict=True))
     ends = tuple(end + more for end, more in zip(spoken.ends, moved, strict=True))
-    return Spoken(np.concatenate(pieces), spoken.words, starts, ends, spoken.tone)
+    return Spoken(np.concatenate(pieces), spoken.words, starts, ends, spoken.tone, spoken.before)
 
 
+EMPTY_SHARE = 0.08
+"""Of the utterances, without a word to recognize."""
+SEVERAL_SHARE = 0.14
+CONTINUING_SHARE = 0.12
+"""Of the utterances, beginning in the middle of a turn, four fifths of them with the words before as prompt."""
 HESITATING_SHARE = 0.2
 """Of the utterances, with a pause inside. A quarter of all stops with silence after a word, so that the recognizer does not
 learn to guess the rest of a sentence when its speaker pauses."""
@@ -192,13 +213,19 @@ class SpeechBatches(IterableDataset[SpeechBatch]):
 
     def _draw(self, rng: random.Random, speech: Speech, augment: Augmenter, limit: int) -> Drawn:
         kind = rng.random()
-        if kind < 0.05:
+        if kind < EMPTY_SHARE:
             spoken = Spoken(augment.noise_only(int(rng.uniform(0.3, 6) * SAMPLE_RATE)), (), (), (), None)
             return (spoken, *self._features(spoken.samples, spoken.samples, rng))
-        spoken = speech.several(limit - SAMPLE_RATE) if kind < 0.15 else speech.say()
+        several = kind < EMPTY_SHARE + SEVERAL_SHARE
+        continuing = rng.random() < CONTINUING_SHARE
+        spoken = speech.several(limit - SAMPLE_RATE) if several or continuing else speech.say()
         augment.remember(spoken.samples)
+        if continuing and len(spoken.words) > 1:
+            spoken = continue_after(spoken, rng.randrange(len(spoken.words) - 1))
+            if rng.random() < 0.2:
+                spoken = replace(spoken, before=())
         before = int(rng.uniform(0, 0.75) * SAMPLE_RATE)
-        spoken = pad(spoken, before, int(rng.uniform(0, 0.9) * SAMPLE_RATE))
+        spoken = pad(spoken, 0 if continuing else before, int(rng.uniform(0, 0.9) * SAMPLE_RATE))
         limit_words = self._config.max_tokens // 3
         if len(spoken.words) > limit_words:
             spoken = cut(spoken, spoken.ends[limit_words - 1])
@@ -269,8 +296,9 @@ class SpeechBatches(IterableDataset[SpeechBatch]):
         """Prompt, start and text; where the text begins; which word each text token belongs to."""
         config = self._config
         ids = [config.start_of_transcript]
-        if rng.random() < 0.05:
-            prompt = self._tokenizer.encode(" " + sentences(rng, TRAIN))[-config.max_prompt :]
+        before = " ".join(spoken.before) or (sentences(rng, TRAIN) if rng.random() < 0.03 else "")
+        if before:
+            prompt = self._tokenizer.encode(" " + before)[-config.max_prompt :]
             ids = [config.start_of_previous, *prompt, *ids]
         first, word_of_token = len(ids), []
         for index, word in enumerate(spoken.words):

@@ -1,6 +1,8 @@
 """Sums, differences and products from nought to one hundred, and calculations that go on from the last
-result. The reply echoes the question, so that a wrong hearing is heard back. Held out are unordered pairs
-of numbers for each operation."""
+result. The reply echoes the question, so that a wrong hearing is heard back; a product is worked out aloud from
+the one before it ("Five times seven is thirty five, plus seven is forty two."), because a model of this size can
+add numbers that it never saw together but cannot multiply them (working shown as in Nye et al. 2021,
+arXiv 2112.00114). Held out are unordered pairs of numbers for each operation; no working shows one of them."""
 
 import operator
 from collections.abc import Callable
@@ -131,6 +133,21 @@ def follow(draw: Draw) -> Turn | None:
     return _turn(draw, operation, draw.words(FOLLOW_WAYS[operation]), draw.number, k)
 
 
+def worked(operation: str, a: int, b: int) -> str:
+    """What is replied: the sum, the difference, or a product with the step that leads to it."""
+    first, second, result = number_words(a), number_words(b), number_words(RESULT[operation](a, b))
+    small, large = _sorted_pair((a, b))
+    if operation != "times" or small < 2:
+        return sentence(f"{first} {operation} {second} is {result}.")
+    if small == 2:
+        return sentence(f"{number_words(large)} plus {number_words(large)} is {result}.")
+    for fewer, other, added in ((small - 1, large, large), (large - 1, small, small)):
+        if _sorted_pair((fewer, other)) not in PAIRS["times"].held_set:
+            known = f"{number_words(fewer)} times {number_words(other)} is {number_words(fewer * other)}"
+            return sentence(f"{known}, plus {number_words(added)} is {result}.")
+    return sentence(f"{first} times {second} is {result}.")
+
+
 def _beyond(draw: Draw, operation: str) -> Turn:
     """A result clearly outside of what the assistant counts to."""
     a, b = draw.rng.randrange(60, 100), draw.rng.randrange(50, 100)
@@ -154,5 +171,4 @@ def _turn(draw: Draw, operation: str, template: str, a: int, b: int) -> Turn:
     draw.number = RESULT[operation](a, b)
     first, second = number_words(a), number_words(b)
     user = template.replace("{a}", first).replace("{b}", second).replace("{k}", second)
-    reply = sentence(f"{first} {operation} {second} is {number_words(draw.number)}.")
-    return Turn(user, reply, NAME, template, filler=filler_key(operation, min(a, b), max(a, b)))
+    return Turn(user, worked(operation, a, b), NAME, template, filler=filler_key(operation, min(a, b), max(a, b)))

@@ -11,17 +11,17 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from ..agent.events import Audio, Event, Failed, Interrupt, ReplyStart, TurnResumed
-from .realtime_asides import Asides
-from .realtime_config import checked_response, default_config, merged, plan_of
-from .realtime_editing import Editing
-from .realtime_hearing import Hearing
-from .realtime_items import Items, read_item
-from .realtime_known import Known
-from .realtime_limits import Meter
-from .realtime_replies import Replies
-from .realtime_response import ResponseSettings
-from .realtime_wire import (
+from ...agent.events import Audio, Event, Failed, Interrupt, ReplyStart, TurnResumed
+from .asides import Asides
+from .config import checked_response, default_config, merged, plan_of
+from .editing import Editing
+from .hearing import Hearing
+from .items import Items, read_item
+from .known import Known
+from .limits import Meter
+from .replies import Replies
+from .response import ResponseSettings
+from .wire import (
     Apply,
     Command,
     Decide,

@@ -4,11 +4,11 @@ what the client gave it and leaves nothing behind.
 
 from __future__ import annotations
 
-from ..agent.events import Audio, Event, Failed, ReplyDelta, ReplySpoken, ReplyStart
-from .realtime_items import Items
-from .realtime_limits import Meter
-from .realtime_response import Response, ResponseSettings
-from .realtime_wire import Aside, Json, Outbox, Plan, ProtocolError, StopAside, Turn
+from ...agent.events import Audio, Event, Failed, ReplyDelta, ReplySpoken, ReplyStart
+from .items import Items
+from .limits import Meter
+from .response import Response, ResponseSettings
+from .wire import Aside, Json, Outbox, Plan, ProtocolError, StopAside, Turn
 
 MAX_ASIDES = 2
 

@@ -10,11 +10,11 @@ import binascii
 import numpy as np
 from numpy.typing import NDArray
 
-from ..streaming.audio import int16_from_mono, mono_from_array
-from ..streaming.resample import ResampleStream
-from .g711 import Law, decode, encode
-from .realtime_config import AudioFormat
-from .realtime_wire import ProtocolError
+from ...streaming.audio import int16_from_mono, mono_from_array
+from ...streaming.resample import ResampleStream
+from ..g711 import Law, decode, encode
+from .config import AudioFormat
+from .wire import ProtocolError
 
 Pcm = NDArray[np.int16]
 MAX_APPEND_BYTES = 15 * 1024 * 1024

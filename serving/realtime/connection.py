@@ -19,10 +19,10 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
-from ..models.errors import CapacityError, TextProError
-from .realtime_codec import RealtimeCodec
-from .realtime_session import RealtimeSession
-from .realtime_wire import Json, Output
+from ...models.errors import CapacityError, TextProError
+from .codec import RealtimeCodec
+from .session import RealtimeSession
+from .wire import Json, Output
 
 _log = logging.getLogger(__name__)
 TICK_S = 0.05

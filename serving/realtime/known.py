@@ -6,8 +6,8 @@ own history, which has the user's prosody, or behind the items as text where tha
 
 from __future__ import annotations
 
-from .realtime_items import Item, Items
-from .realtime_wire import Apply, Outbox, Plan, Turn
+from .items import Item, Items
+from .wire import Apply, Outbox, Plan, Turn
 
 SETTLE_MS = 250
 """How long items that a client adds wait for more of them."""

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .realtime_config import AudioFormat
-from .realtime_items import Item, Items
-from .realtime_sound import SoundOut
-from .realtime_wire import Json, Outbox
+from .config import AudioFormat
+from .items import Item, Items
+from .sound import SoundOut
+from .wire import Json, Outbox
 
 
 @dataclass(frozen=True, slots=True)

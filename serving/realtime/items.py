@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from .realtime_wire import Json, ProtocolError, Turn, mapping, one_of, optional_string, string, wrong
+from .wire import Json, ProtocolError, Turn, mapping, one_of, optional_string, string, wrong
 
 MAX_ITEMS = 2_000
 MAX_TEXT = 100_000

@@ -14,13 +14,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..agent.events import Event
-from ..agent.tools import Tool, ToolFunction, tool, unchecked
-from ..agent.turns import TurnSettings
-from ..models.errors import TextProError
-from .realtime_codec import RealtimeCodec
-from .realtime_history import as_object, entries_of
-from .realtime_wire import (
+from ...agent.events import Event
+from ...agent.tools import Tool, ToolFunction, tool, unchecked
+from ...agent.turns import TurnSettings
+from ...models.errors import TextProError
+from .codec import RealtimeCodec
+from .history import as_object, entries_of
+from .wire import (
     Apply,
     Aside,
     Command,
@@ -38,8 +38,8 @@ from .realtime_wire import (
 )
 
 if TYPE_CHECKING:
-    from ..agent.runtime import Runtime
-    from ..agent.session import Session
+    from ...agent.runtime import Runtime
+    from ...agent.session import Session
 
 _log = logging.getLogger(__name__)
 NEVER_MS = 3_600_000

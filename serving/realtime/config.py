@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from ..models.errors import InputError
-from .realtime_wire import Json, Plan, ProtocolError, mapping, number, one_of, optional_string, wrong
+from ...models.errors import InputError
+from .wire import Json, Plan, ProtocolError, mapping, number, one_of, optional_string, wrong
 
 PCM_RATE = 24_000
 EAGERNESS = {"low": 8_000, "medium": 4_000, "auto": 4_000, "high": 2_000}

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from ..agent.events import Audio, Event, Interrupt, ReplyDelta, ReplyDone, ReplySpoken, ReplyStart
-from .realtime_items import Item, Items
-from .realtime_limits import Meter
-from .realtime_response import Response, ResponseSettings
-from .realtime_sound import Playback
-from .realtime_wire import GiveResult, Outbox, Played, Stop
+from ...agent.events import Audio, Event, Interrupt, ReplyDelta, ReplyDone, ReplySpoken, ReplyStart
+from .items import Item, Items
+from .limits import Meter
+from .response import Response, ResponseSettings
+from .sound import Playback
+from .wire import GiveResult, Outbox, Played, Stop
 
 CUT_GRACE_MS = 300
 PLAYED_LAG_MS = 400

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from .realtime_wire import Json
+from .wire import Json
 
 WINDOW_S = 60.0
 

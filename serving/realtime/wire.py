@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models.errors import InputError
+from ...models.errors import InputError
 
 Json = dict[str, Any]
 MAX_DEPTH = 48

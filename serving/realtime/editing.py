@@ -4,10 +4,10 @@ a cut past the end of an item's sound is a cut at its end, because clients estim
 
 from __future__ import annotations
 
-from .realtime_items import Items, read_item
-from .realtime_known import Known
-from .realtime_replies import Replies
-from .realtime_wire import Json, Outbox, ProtocolError, number, optional_string, string
+from .items import Items, read_item
+from .known import Known
+from .replies import Replies
+from .wire import Json, Outbox, ProtocolError, number, optional_string, string
 
 LONGEST_MS = 10**12
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..agent.events import Event, TokensCommitted, TokensRetracted, TurnDropped, TurnEnd, TurnResumed, TurnStart, VoiceActivity
-from .realtime_config import AudioFormat
-from .realtime_items import Item, Items
-from .realtime_sound import SoundIn
-from .realtime_wire import EndTurn, Hear, Json, Outbox, ProtocolError, string
+from ...agent.events import Event, TokensCommitted, TokensRetracted, TurnDropped, TurnEnd, TurnResumed, TurnStart, VoiceActivity
+from .config import AudioFormat
+from .items import Item, Items
+from .sound import SoundIn
+from .wire import EndTurn, Hear, Json, Outbox, ProtocolError, string
 
 MIN_COMMIT_MS = 100
 LAST_MS = 200

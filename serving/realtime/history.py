@@ -8,11 +8,11 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..engine import Entry
-from .realtime_wire import Turn
+from ...engine import Entry
+from .wire import Turn
 
 if TYPE_CHECKING:
-    from ..models.chat import ChatFormat
+    from ...models.chat import ChatFormat
 
 
 def entries_of(turns: Sequence[Turn], chat: ChatFormat) -> tuple[Entry, ...]:
