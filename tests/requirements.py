@@ -20,6 +20,8 @@ DEBIAN_PACKAGES = {
     "pulseaudio": "pulseaudio",
     "pactl": "pulseaudio-utils",
     "mosquitto": "mosquitto",
+    "chromium": "chromium",
+    "festival": "festival and festvox-kdlpc16k",
     "openssl": "openssl",
 }
 """Programs that tests use, with the Debian package of each; `.ci/run` installs what some test requires."""

@@ -61,6 +61,23 @@ def tokenizer(
 
 
 @train.command()
+def festival(
+    folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the sentences are written.")] = Path("runs/festival"),
+    sentences: Annotated[int, typer.Option(min=1, help="How many are spoken.")] = 3000,
+    seed: Annotated[int, typer.Option(help="Other sentences.")] = 1,
+) -> None:
+    """Sentences by a second synthesizer (festival) for the recognizer: train whisperpro --set festival=FOLDER."""
+    with clean_exit():
+        from rich.progress import Progress
+
+        from .training.festival import speak_corpus
+
+        with Progress(transient=True) as bar:
+            task = bar.add_task("speaking", total=sentences)
+            speak_corpus(folder, sentences, seed, lambda done: bar.update(task, completed=done))
+
+
+@train.command()
 def whisperpro(folder: Folder = Path("runs/whisperpro"), changes: Changes = None) -> None:
     """The recognizer with prosody. Hours on two cores; the log is log.csv in the folder."""
     with clean_exit():

@@ -29,7 +29,8 @@ from .augment import Augmenter
 from .runs import Log, read_state
 from .skills import Call, Dialogue, Turn, sample_dialogue
 from .slm_sequences import UserTurn
-from .speech_corpus import Speech, Spoken, cut, pad
+from .speech_corpus import Speech
+from .spoken import Spoken, cut, pad
 from .transcribe import transcribe
 from .voices import TRAIN, sample_speaker
 

@@ -9,8 +9,10 @@ prompt.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import soxr
@@ -24,24 +26,13 @@ from ..models.whisperpro import TONES, WhisperProConfig
 from ..streaming.espeak_worker import Espeak
 from ..streaming.mel import HOP_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES, log_mel
 from .augment import Augmenter, spec_augment, warped_filters
+from .festival import Stored
 from .skills import sentences
+from .spoken import Spoken, continue_after, cut, hesitate, join, pad
 from .voices import TRAIN, Speaker, sample_speaker
 
 FloatArray = NDArray[np.float32]
 IGNORE = -100
-
-
-@dataclass(frozen=True, slots=True)
-class Spoken:
-    """A waveform at 16 kHz and its words with their spans in samples. `tone` None: nobody in particular. `before` are the
-    words that were said before it begins, as far as a prompt gives them."""
-
-    samples: FloatArray
-    words: tuple[str, ...]
-    starts: tuple[int, ...]
-    ends: tuple[int, ...]
-    tone: str | None
-    before: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +49,18 @@ class SpeechBatch:
     tone: Tensor  # [batch], IGNORE where unknown
 
 
-class Speech:
-    """Speaks sentences of a split of the grammar with voices of a split."""
+STORED_SHARE = 0.18
+"""Of the sentences, from another synthesizer, where some were spoken beforehand."""
 
-    def __init__(self, seed: int, sentence_split: str = TRAIN, voice_split: str = TRAIN) -> None:
+
+class Speech:
+    """Speaks sentences of a split of the grammar with voices of a split; some come from `stored`."""
+
+    def __init__(
+        self, seed: int, sentence_split: str = TRAIN, voice_split: str = TRAIN, stored: Stored | None = None
+    ) -> None:
         self._rng = random.Random(seed)
+        self._stored = stored
         self._espeak = Espeak()
         self._sentence_split, self._voice_split = sentence_split, voice_split
 
@@ -82,14 +80,18 @@ class Speech:
             speaker.tone,
         )
 
+    def one(self) -> Spoken:
+        """One sentence by anybody."""
+        return self._next_of_somebody()()
+
     def several(self, limit_samples: int) -> Spoken:
         """Two to five sentences of one voice with pauses, within the limit."""
-        speaker = sample_speaker(self._rng, self._voice_split)
-        parts = [self.say(speaker=speaker)]
+        say = self._next_of_somebody()
+        parts = [say()]
         total = len(parts[0].samples)
         pauses: list[int] = []
         for _ in range(self._rng.randint(1, 4)):
-            part, pause = self.say(speaker=speaker), int(self._rng.uniform(0.15, 2.0) * SAMPLE_RATE)
+            part, pause = say(), int(self._rng.uniform(0.15, 2.0) * SAMPLE_RATE)
             if total + pause + len(part.samples) > limit_samples:
                 break
             parts.append(part)
@@ -97,56 +99,11 @@ class Speech:
             total += pause + len(part.samples)
         return join(parts, pauses)
 
-
-def join(parts: list[Spoken], pauses: list[int]) -> Spoken:
-    """Utterances after each other with `pauses` samples of silence between them."""
-    pieces, words, starts, ends, at = [parts[0].samples], [*parts[0].words], [*parts[0].starts], [*parts[0].ends], 0
-    for part, pause in zip(parts[1:], pauses, strict=True):
-        at += len(pieces[-1]) + pause
-        pieces += [np.zeros(pause, np.float32), part.samples]
-        words += part.words
-        starts += [at + start for start in part.starts]
-        ends += [at + end for end in part.ends]
-    return Spoken(np.concatenate(pieces), tuple(words), tuple(starts), tuple(ends), parts[0].tone)
-
-
-def pad(spoken: Spoken, before: int, after: int) -> Spoken:
-    """With silence around it, in samples."""
-    return Spoken(
-        np.pad(spoken.samples, (before, after)),
-        spoken.words,
-        tuple(start + before for start in spoken.starts),
-        tuple(end + before for end in spoken.ends),
-        spoken.tone,
-        spoken.before,
-    )
-
-
-def cut(spoken: Spoken, at: int, grace: int = 480) -> Spoken:
-    """Its first `at` samples, with the words that ended by then (`grace` samples early counts)."""
-    n = sum(end <= at + grace for end in spoken.ends)
-    return Spoken(
-        spoken.samples[:at], spoken.words[:n], spoken.starts[:n], spoken.ends[:n], spoken.tone, spoken.before
-    )
-
-
-def continue_after(spoken: Spoken, word: int) -> Spoken:
-    """What follows the word of that index, from the middle of the gap behind it; the words up to it go `before`."""
-    at = (spoken.ends[word] + max(spoken.ends[word], spoken.starts[word + 1])) // 2
-    later = slice(word + 1, None)
-    starts = tuple(max(0, start - at) for start in spoken.starts[later])
-    ends = tuple(end - at for end in spoken.ends[later])
-    return Spoken(spoken.samples[at:], spoken.words[later], starts, ends, spoken.tone, spoken.words[: word + 1])
-
-
-def hesitate(spoken: Spoken, word: int, pause: int) -> Spoken:
-    """With `pause` samples of silence behind the word of that index."""
-    at = spoken.ends[word]
-    pieces = (spoken.samples[:at], np.zeros(pause, np.float32), spoken.samples[at:])
-    moved = [0] * (word + 1) + [pause] * (len(spoken.words) - word - 1)
-    starts = tuple(start + more for start, more in zip(spoken.starts, moved, strict=True))
-    ends = tuple(end + more for end, more in zip(spoken.ends, moved, strict=True))
-    return Spoken(np.concatenate(pieces), spoken.words, starts, ends, spoken.tone, spoken.before)
+    def _next_of_somebody(self) -> Callable[[], Spoken]:
+        """What gives the sentences of one speaker."""
+        if self._stored is not None and self._rng.random() < STORED_SHARE:
+            return partial(self._stored.draw, self._rng, self._rng.uniform(0.85, 1.18))
+        return partial(self.say, speaker=sample_speaker(self._rng, self._voice_split))
 
 
 EMPTY_SHARE = 0.08
@@ -173,7 +130,9 @@ class SpeechBatches(IterableDataset[SpeechBatch]):
         seed: int,
         easy_batches: int = 0,
         pool: int = 400,
+        festival: Path | None = None,
     ) -> None:
+        self._festival = festival
         self._easy_batches = easy_batches
         self._config, self._tokenizer, self._frames, self._seed, self._pool = config, tokenizer, frames, seed, pool
 
@@ -181,7 +140,8 @@ class SpeechBatches(IterableDataset[SpeechBatch]):
         worker = torch.utils.data.get_worker_info()
         seed = self._seed * 1000 + (worker.id if worker else 0)
         rng = random.Random(seed)
-        speech, augment = Speech(seed), Augmenter(seed)
+        stored = None if self._festival is None else Stored.read(self._festival)
+        speech, augment = Speech(seed, stored=stored), Augmenter(seed)
         limit = self._config.max_frames * self._config.frame_samples
         given = 0
         while True:
@@ -205,7 +165,7 @@ class SpeechBatches(IterableDataset[SpeechBatch]):
         yield group
 
     def _draw_easy(self, rng: random.Random, speech: Speech, augment: Augmenter, limit: int) -> Drawn:
-        spoken = speech.say()
+        spoken = speech.one()
         augment.remember(spoken.samples)
         spoken = pad(spoken, int(rng.uniform(0, 0.4) * SAMPLE_RATE), int(rng.uniform(0, 0.4) * SAMPLE_RATE))
         spoken = cut(spoken, min(limit, len(spoken.samples)))
@@ -218,7 +178,7 @@ class SpeechBatches(IterableDataset[SpeechBatch]):
             return (spoken, *self._features(spoken.samples, spoken.samples, rng))
         several = kind < EMPTY_SHARE + SEVERAL_SHARE
         continuing = rng.random() < CONTINUING_SHARE
-        spoken = speech.several(limit - SAMPLE_RATE) if several or continuing else speech.say()
+        spoken = speech.several(limit - SAMPLE_RATE) if several or continuing else speech.one()
         augment.remember(spoken.samples)
         if continuing and len(spoken.words) > 1:
             spoken = continue_after(spoken, rng.randrange(len(spoken.words) - 1))

@@ -51,6 +51,8 @@ class WhisperProTraining:
     """Steps at the start with whole, clean sentences, so that attention finds the words first."""
     pool: int = 400
     """Utterances that are drawn at once and sorted by length."""
+    festival: Path | None = None
+    """A folder of sentences that `train festival` spoke, to draw from beside espeak."""
     workers: int = 1
     threads: int = 1
     bfloat16: bool = True
@@ -110,6 +112,7 @@ def _train(settings: WhisperProTraining, attempt: int) -> None:
             team.data_seed(settings.seed + step + attempt * OTHER_SENTENCES),
             max(0, settings.easy_steps - step),
             settings.pool,
+            settings.festival,
         ),
         batch_size=None,
         num_workers=settings.workers,
