@@ -17,7 +17,7 @@ DEMO_AUDIO = examples/audio
 DEMO_OUT = out
 
 .DEFAULT_GOAL = install
-.PHONY: help install demo test check typing wheel clean
+.PHONY: help install demo test bench costs load long noise soak check typing wheel clean
 
 install: $(STAMP) ## create .venv and install (what plain `make` does)
 
@@ -37,6 +37,28 @@ demo: $(STAMP) ## one sentence said in two tones, two spoken replies
 test: check ## every check and every test
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 	@echo "make test: all checks and tests passed"
+
+bench: $(STAMP) ## every benchmark and one table; minutes
+	@$(BIN)/python benchmarks/run_all.py
+	@$(BIN)/python benchmarks/performance_page.py
+
+load: $(STAMP) ## load and fuzz tests at full size; wants an idle machine
+	@TEXTPRO_LOAD=full $(BIN)/python -m pytest tests/test_server_load.py tests/test_server_fuzz.py tests/test_server_fuzz_scripts.py \
+	  -o log_cli=true -o log_cli_level=INFO --log-disable=textpro.serving.server --log-disable=textpro.serving.twilio $(PYTEST_ARGS)
+
+long: $(STAMP) ## three minutes of speech without a stop
+	@TEXTPRO_LONG=1 $(BIN)/python -m pytest -q tests/test_long_speech.py
+
+soak: $(STAMP) ## sixteen callers for ten minutes: does memory stay flat?
+	@mkdir -p $(DEMO_OUT)
+	@$(BIN)/python tools/soak.py --csv $(DEMO_OUT)/soak.csv
+
+noise: $(STAMP) ## ten minutes of each noise; goes on where it was stopped
+	@mkdir -p $(DEMO_OUT)
+	@$(BIN)/textpro-agent bench noise --keep $(DEMO_OUT)/noise.json
+
+costs: $(STAMP) ## measure what the engine's work costs here, for the simulator
+	@$(BIN)/python tools/measure_costs.py
 
 check: typing ## ruff and mypy
 	@$(BIN)/ruff check .
@@ -60,7 +82,7 @@ $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	  echo "      For the small CPU build: make TORCH_INDEX=https://download.pytorch.org/whl/cpu"; \
 	fi
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_INDEX) $(PIP_ARGS) \
-	  -c constraints.txt -e '.[espeak,piper,mcp,dev]'
+	  -c constraints.txt -e '.[espeak,piper,mcp,aec,dev]'
 	@touch $@
 
 # The first of these that is 3.11 to 3.14 (what the pinned torch has builds for) and can create environments.

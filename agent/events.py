@@ -232,6 +232,14 @@ class ReplyDone(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryDropped(Event):
+    """The conversation outgrew its context: its oldest turns are forgotten, the instructions stay."""
+
+    turns: int
+    entries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics(Event):
     """Milliseconds of compute of a turn, by stage, and the time from the decision to the first text and sound. Of the session
     so far: replies drafted at soft ends that were used and that were not, and the time to the first sound that was saved; and

@@ -66,6 +66,8 @@ class Floor:
                 self._desk.skipped_ticks = self._listener.skipped_ticks
             else:
                 await self._tick()
+        if self._settings.behind_ms is not None:
+            self._desk.skipped_ticks = self._listener.skipped_ticks
         self._prompt()
 
     async def _act(self, decision: Decision | None) -> None:

@@ -14,7 +14,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine import Engine, SpeechDone
+from ..engine import Engine, SpeechDone, Urgency
 from ..models.checkpoint import Checkpoint
 from ..models.errors import InputError
 from ..models.fusion import turn_vectors
@@ -48,13 +48,15 @@ class ListeningSettings:
     """How speech becomes words. InputError for a policy or final pass that there is not.
 
     `policy` and `final_pass`: what ticks commit and whether the final pass may replace it (`commit_policy.py`); a full
-    recognizer commits at its final pass only. `language`: code or English name, for a full recognizer of many; None: found
-    once and kept.
+    recognizer's ticks commit only where no vectors are wanted. `language`: code or English name, for a full recognizer of
+    many; None: found once and kept. `longest_tick_ms`: how far apart the engine may have ticks come under load; 0: as if it
+    had none.
     """
 
     policy: PolicyName = "both"
     final_pass: FinalPass = "replace"
     language: str | None = None
+    longest_tick_ms: int = 0
 
     def __post_init__(self) -> None:
         if self.policy not in get_args(PolicyName) or self.final_pass not in get_args(FinalPass):
@@ -91,6 +93,8 @@ class Listener:
         self.is_open = self._speaking = False
         self.tone: tuple[str, float] = NO_TONE
         self.start_samples = self._end_samples = self._fed_samples = self._skip_until = 0
+        self._ticked_samples = self._asked_samples = 0
+        self._is_final = False
         self.skipped_ticks = 0
 
     def _open_turn(self, checkpoint: Checkpoint) -> LongTurn:
@@ -103,7 +107,8 @@ class Listener:
         if isinstance(speech, FullWhisper):
             self._prosody = self._prosody and speech.feature_dim > 0
             language = None if settings.language is None else speech.language_id(settings.language)
-            full = FullRecognizer(self._ask, speech.window_samples, self._prosody, language, speech.text)
+            policy = POLICIES[settings.policy]
+            full = FullRecognizer(self._ask, speech.window_samples, self._prosody, language, speech.text, policy, starts_word)
             return LongTurn(full, speech.max_prompt, starts_word.__getitem__)
         chunked = Recognizer(self._run, speech.config, starts_word, POLICIES[settings.policy], settings.final_pass)
         carried = min(int(checkpoint.config.get("carried_tokens", 0)), speech.config.max_prompt)
@@ -129,6 +134,7 @@ class Listener:
             self._now = event.end_samples
             if self.is_open:
                 self._feed()
+                self._keep_distance()
             yield Heard(event.end_samples, event.probability, self._speaking, start, end, self._ring.end_samples - self._now)
 
     @property
@@ -140,6 +146,15 @@ class Listener:
         """Recognition is behind: leave this tick out and count it in `skipped_ticks`. A final pass is never left out."""
         self.skipped_ticks += 1
         self._skip_until = self._fed_samples + TICK_SAMPLES
+
+    def _keep_distance(self) -> None:
+        """Under load the engine wants ticks further apart than a block: leave out those between."""
+        if not self._settings.longest_tick_ms or not self.block_ready:
+            return
+        wanted_ms = min(self._engine.tick_ms, self._settings.longest_tick_ms)
+        due = self._ticked_samples + ms_to_samples(wanted_ms) - TICK_SAMPLES // 2  # of two blocks, the nearer one
+        if wanted_ms > TICK_SAMPLES // SAMPLES_PER_MS and self._fed_samples < due:
+            self.skip_tick()
 
     @property
     def tokens(self) -> tuple[int, ...]:
@@ -184,7 +199,7 @@ class Listener:
         """Begin a turn whose speech starts at `onset_samples`; it reaches back by the pre-roll."""
         earliest = max(self._end_samples, self._ring.start_samples)
         self.start_samples = max(onset_samples - ms_to_samples(PRE_ROLL_MS), earliest, 0)
-        self._fed_samples = self.start_samples
+        self._fed_samples = self._ticked_samples = self._asked_samples = self.start_samples
         self.stages = dict.fromkeys(self.stages, 0.0)
         self._turn.start()
         self._skip_until = self.skipped_ticks = 0
@@ -198,11 +213,16 @@ class Listener:
 
     async def tick(self) -> Report:
         """Encode, verify, extend and commit what is new."""
+        self._ticked_samples = self._fed_samples
         return self._report(await self._turn.tick())
 
     async def finish(self) -> Report:
         """The final pass at a soft end."""
-        return self._report(await self._turn.finish())
+        self._is_final = True
+        try:
+            return self._report(await self._turn.finish())
+        finally:
+            self._is_final = False
 
     def resume(self) -> Report:
         """Speech goes on after a soft end."""
@@ -217,7 +237,9 @@ class Listener:
         return (await self._ask(item)).value
 
     async def _ask(self, item: Encode | Verify | Extend | Prosody | Transcribe) -> SpeechDone:
-        done = await self._engine.run(item)
+        late, new = self._ring.end_samples - self._fed_samples, self._fed_samples - self._asked_samples
+        self._asked_samples = self._fed_samples
+        done = await self._engine.run(item, Urgency(self._is_final, late, new))
         self.stages[type(item).__name__.lower()] += done.seconds
         return done
 

@@ -68,6 +68,11 @@ class RelayedEngine:
         """The engine's own."""
         return self._engine.admission
 
+    @property
+    def tick_ms(self) -> int:
+        """Ticks do not stretch: the engine's load is not kept."""
+        return 0
+
     def open_context(self) -> Context:
         """A new context."""
         return self._engine.open_context()
@@ -81,11 +86,11 @@ class RelayedEngine:
         stats = self._engine.stats()
         return replace(stats, queued=self._keeper.queued(stats.queued))
 
-    async def run(self, item: Any) -> Any:
+    async def run(self, item: Any, *urgency: Any) -> Any:
         """Do a piece of work."""
         work = _Work(self._keeper, type(item).__name__.lower(), max(1, len(getattr(item, "entries", ()))))
         try:
-            answer = await self._engine.run(item)
+            answer = await self._engine.run(item, *urgency)
             await work.answered(answer)
             return answer
         finally:

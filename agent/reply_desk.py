@@ -85,6 +85,11 @@ class ReplyDesk:
         return reply.ledger.rest_ms if reply is not None and reply.generated and reply.synthesized else float("inf")
 
     @property
+    def rests(self) -> bool:
+        """Whether nothing of it holds a place in the context."""
+        return self._reply is None and self._late.open is None
+
+    @property
     def owes_results(self) -> bool:
         """Whether results of tools came that stand in front of the next turn that is answered."""
         return self._late.is_due

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 import torch
 
 from ..engine import Engine, Entry, Sampling
+from ..engine.pace import LONGEST_TICK_MS
 from ..models.checkpoint import Checkpoint
 from ..models.named import Pair, check_model, open_model
+from ..models.placing import place_by_name
+from ..streaming.echo_guard import EchoSettings
 from ..streaming.espeak_frames import EspeakVoice
 from ..streaming.voices import Voice, VoiceSource
 from .gate import DraftSettings
@@ -27,8 +31,10 @@ class Runtime:
 
     `model` is a preset (`textpro-agent models`), a folder, a `Pair` of any Whisper and chat model, or a loaded checkpoint.
 
-    `slots` conversations at once, more are refused with CapacityError; `context_length` tokens and markers each;
-    `speak` False means text only. `threads` is torch's number of CPU threads, None leaves it as it is.
+    `slots` conversations are at work at once, `max_sessions` may be open (None: as many as slots); more are refused with
+    CapacityError, and with `max_load` those too that the engine has measured no time for: the share of its time that
+    sessions may fill. `context_length` tokens and markers each; `speak` False means text only. `threads` is torch's number
+    of CPU threads, None leaves it as it is. `device` is where a model that is opened here goes (`models/placing.py`).
     """
 
     def __init__(
@@ -38,14 +44,19 @@ class Runtime:
         voice: Voice | None = None,
         speak: bool = True,
         slots: int = 4,
+        max_sessions: int | None = None,
+        max_load: float | None = None,
         context_length: int = 2048,
         threads: int | None = None,
+        device: str = "auto",
     ) -> None:
         if not isinstance(model, Checkpoint):
             check_model(model)
         self._model = model
         self._voice = voice or EspeakVoice()
         self._slots, self._context_length, self._threads = slots, context_length, threads
+        self._max_sessions, self._max_load = max_sessions, max_load
+        self._device = device
         self._speak = speak
         self._voices = VoiceSource(self._voice) if speak else None
 
@@ -53,9 +64,16 @@ class Runtime:
         if self._threads is not None:
             torch.set_num_threads(self._threads)
         model = self._model
-        self.checkpoint = model if isinstance(model, Checkpoint) else await asyncio.to_thread(open_model, model)
+        self.checkpoint = model if isinstance(model, Checkpoint) else await asyncio.to_thread(self._open, model)
         length = min(self._context_length, self.checkpoint.backbone.max_positions)
-        self.engine = Engine(self.checkpoint.backbone, self.checkpoint.speech, slots=self._slots, slot_len=length)
+        self.engine = Engine(
+            self.checkpoint.backbone,
+            self.checkpoint.speech,
+            slots=self._slots,
+            contexts=self._max_sessions,
+            slot_len=length,
+            max_load=self._max_load,
+        )
         if self._voices is not None:
             try:
                 await self._voices.start()
@@ -63,6 +81,9 @@ class Runtime:
                 await self.engine.aclose()
                 raise
         return self
+
+    def _open(self, model: str | Path | Pair) -> Checkpoint:
+        return place_by_name(open_model(model), self._device)
 
     async def __aexit__(self, *_: object) -> None:
         await self.engine.aclose()
@@ -90,10 +111,14 @@ class Runtime:
         history: Sequence[Entry] = (),
         listening: ListeningSettings | None = None,
         behind_ms: int | None = None,
+        echo: EchoSettings | None = None,
     ) -> Session:
         """A conversation; enter it with `async with`. `tools` are functions, or what `tool` makes of them; None means the
         demo tools. `speak` False: this one in text only. For the others see `SessionSettings`."""
         synthesizer = self._voices.synthesizer(voice) if self._voices and speak else None
+        listening = listening or ListeningSettings()
+        if behind_ms is not None:  # in real time
+            listening = replace(listening, longest_tick_ms=LONGEST_TICK_MS)
         settings = SessionSettings(
             instructions=instructions,
             prosody=prosody,
@@ -108,8 +133,9 @@ class Runtime:
             idle_after_ms=idle_after_ms,
             auto_reply=auto_reply,
             history=tuple(history),
-            listening=listening or ListeningSettings(),
+            listening=listening,
             behind_ms=behind_ms,
+            echo=echo or EchoSettings(),
         )
         return Session(self.engine, self.checkpoint, synthesizer, Toolbox(tools), settings)
 

@@ -22,10 +22,12 @@ from ..models.checkpoint import Checkpoint
 from ..models.errors import InputError, TextProError
 from ..streaming.audio import check_sample_rate, mono_from_array
 from ..streaming.clock import SAMPLES_PER_MS
+from ..streaming.echo_path import EchoPath
 from ..streaming.resample import ResampleStream
 from ..streaming.synthesis import Synthesizer
 from . import events
 from .floor import Floor
+from .history_room import make_room
 from .listener import Listener
 from .reply_desk import ReplyDesk
 from .session_settings import SessionSettings, settings_of_turns
@@ -81,9 +83,11 @@ class Session:
         self._outbox: asyncio.Queue[events.Event | None] = asyncio.Queue()
         self._turns = settings_of_turns(settings.turns, checkpoint.config)
         self._resampler: ResampleStream | None = None
+        self._echo = None if settings.echo.mode == "off" else EchoPath(settings.echo)
         self._task: asyncio.Task[None] | None = None
         self._now_ms = 0
-        self._waiting_ms = 0.0  # sound in the inbox
+        self._sent_ms = 0.0  # sound that was sent so far
+        self._waiting_ms = 0.0  # and of it, in the inbox
 
     async def __aenter__(self) -> Self:
         engine, checkpoint, settings = self._engine, self._checkpoint, self._settings
@@ -92,7 +96,11 @@ class Session:
         self._user = UserTurn(engine, self._context, checkpoint, self._listener, self._say)
         system = tuple(Entry(token) for token in self._toolbox.system(settings.instructions, checkpoint))
         if system or settings.history:
-            await engine.run(Append(self._context, (*system, *(replace(entry, position=None) for entry in settings.history))))
+            try:
+                await engine.run(Append(self._context, (*system, *(replace(entry, position=None) for entry in settings.history))))
+            except BaseException:  # who could not enter is not told to leave, so the slot is given back here
+                engine.close_context(self._context)
+                raise
         self._history_start = len(system)
         self._desk = ReplyDesk(
             engine, self._context, checkpoint, self._calls, self._synthesizer, settings, self._say, self._wake, self._fail_all
@@ -106,16 +114,20 @@ class Session:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._desk.aclose()
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        if self._synthesizer is not None:
-            self._synthesizer.cancel()
-        await self._calls.aclose()
-        self._engine.close_context(self._context)
-        self._outbox.put_nowait(None)
+        try:
+            await self._desk.aclose()
+            if self._task is not None:
+                self._task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._task
+            if self._synthesizer is not None:
+                self._synthesizer.cancel()
+            await self._calls.aclose()
+        finally:  # also where closing is cancelled
+            if self._task is not None:
+                self._task.cancel()
+            self._engine.close_context(self._context)
+            self._outbox.put_nowait(None)
 
     async def __aiter__(self) -> AsyncIterator[events.Event]:
         while (event := await self._outbox.get()) is not None:
@@ -135,7 +147,8 @@ class Session:
         """Samples int16 or float [n] or [n, channels]. Waits while too much is unheard. AudioError if not usable."""
         sound = _Sound(mono_from_array(samples), check_sample_rate(sample_rate))
         await self._put(sound)
-        self._waiting_ms += sound.duration_ms  # behind it: a caller that gives up has sent nothing
+        self._sent_ms += sound.duration_ms  # behind it: a caller that gives up has sent nothing
+        self._waiting_ms += sound.duration_ms
 
     async def send_text(self, text: str) -> None:
         """A whole turn, typed. A turn that is being spoken ends first, with the words it has. InputError if `text` holds no
@@ -173,6 +186,8 @@ class Session:
         """The transport has played the first `total_ms` of the current reply's audio, or estimates so."""
         if (reply := self._desk.reply) is not None:
             reply.ledger.played(total_ms, estimated)
+            if self._echo is not None:
+                self._echo.played(total_ms, round(self._sent_ms * SAMPLES_PER_MS))
             if reply.synthesized and reply.ledger.is_played:
                 self._wake()
 
@@ -203,6 +218,8 @@ class Session:
             self._inbox.put_nowait("check")
 
     def _say(self, kind: str, /, **values: object) -> None:
+        if self._echo is not None:
+            self._echo.note(kind, values)
         stamp = {"t_ms": self._now_ms, "turn_id": self._user.turn_id, "revision": self._user.revision}
         self._outbox.put_nowait(getattr(events, kind)(**{**stamp, **values}))
 
@@ -233,6 +250,11 @@ class Session:
             self._task.cancel()
 
     async def _handle(self, item: _Input) -> None:
+        if self._floor.is_free and self._desk.rests:
+            dropped = await make_room(self._engine, self._context, self._checkpoint.chat, self._history_start)
+            if dropped is not None:
+                self._desk.keep_history()
+                self._say("HistoryDropped", turns=dropped.turns, entries=dropped.entries)
         match item:
             case _Sound():
                 self._waiting_ms -= item.duration_ms
@@ -248,6 +270,8 @@ class Session:
                 if item == "end_audio" and self._resampler is not None:
                     await self._advance(self._resampler.flush())
                     self._resampler = None
+                if self._echo is not None:
+                    await self._listen(self._echo.flush())
                 await self._floor.end_now()
             case "greet":
                 self._floor.speak_up(self._settings.greeting or "")
@@ -267,6 +291,9 @@ class Session:
         await self._advance(self._resampler.push(sound.samples))
 
     async def _advance(self, samples: NDArray[np.float32]) -> None:
+        await self._listen(samples if self._echo is None else self._echo.push(samples))
+
+    async def _listen(self, samples: NDArray[np.float32]) -> None:
         behind_ms = self._settings.behind_ms
         for heard in self._listener.listen(samples):
             self._now_ms = heard.now_samples // SAMPLES_PER_MS

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ..engine import Entry, Sampling
-from ..models.errors import CheckpointError
+from ..models.errors import CheckpointError, InputError
+from ..streaming.echo_guard import EchoSettings
 from .gate import DraftSettings
 from .listener import ListeningSettings
 from .turns import TurnSettings
@@ -18,7 +19,7 @@ Playback = Literal["acknowledged", "assumed"]
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
     """See the fields; `playback` "acknowledged": the transport says what it has played (`Session.played`), "assumed": all
-    audio that was sent is taken for heard."""
+    audio that was sent is taken for heard. InputError for what contradicts itself."""
 
     instructions: str | None = None
     prosody: bool = True
@@ -44,6 +45,15 @@ class SessionSettings:
     """Whether each turn of the user is answered; if not, `Session.respond` asks for a reply."""
     history: tuple[Entry, ...] = ()
     """Turns of a conversation that goes on, as `Session.history` gave them."""
+    echo: EchoSettings = field(default_factory=EchoSettings)
+    """What becomes of our own voice in the microphone, for open loudspeakers."""
+
+    def __post_init__(self) -> None:
+        if self.echo.mode != "off" and self.playback == "assumed":
+            raise InputError(
+                f"echo mode {self.echo.mode!r} needs to know what was played and when: use playback='acknowledged' and call "
+                "Session.played, or leave the mode off"
+            )
 
 
 def settings_of_turns(settings: TurnSettings, config: Mapping[str, Any]) -> TurnSettings:

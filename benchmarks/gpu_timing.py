@@ -2,7 +2,6 @@
 most."""
 
 import json
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -41,9 +40,7 @@ def captured(call: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
     return replay
 
 
-def time_on_gpu(
-    call: Callable[[], object], repeats: int, flush: torch.Tensor
-) -> tuple[list[float], list[float]]:
+def time_on_gpu(call: Callable[[], object], repeats: int, flush: torch.Tensor) -> tuple[list[float], list[float]]:
     """Microseconds (device, call), each with a flushed L2. While the flush runs the host may already launch
     the call, so a device time holds launch gaps only where launching takes longer than flushing."""
     on_device, calls = [], []
@@ -98,10 +95,6 @@ def measure_ceiling(dtype: torch.dtype) -> Ceiling:
     copy, _ = time_on_gpu(lambda: target.copy_(source), 20, small)
     product, _ = time_on_gpu(lambda: left @ left, 20, small)
     return Ceiling(2 * 2**30 / (min(copy) * 1e-6), 2 * 8192**3 / (min(product) * 1e-6))
-
-
-def percentile(times: list[float], percent: int) -> float:
-    return statistics.quantiles(times, n=100, method="inclusive")[percent - 1]
 
 
 def flush_bytes() -> int:

@@ -19,8 +19,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache, EncoderDecoderCache
 
 from textpro.models.alignment import final_token_frames, spikes, word_end_frames
-from textpro.models.checkpoint import load_checkpoint
-from textpro.models.fusion import user_rows
+from textpro.models.checkpoint import Checkpoint, load_checkpoint
+from textpro.models.errors import InputError
+from textpro.models.fusion import Row, enough_vectors, user_rows
+from textpro.models.whisper_full import FullWhisper, Transcribe
 from textpro.models.whisperpro import prosody_visible
 from textpro.streaming.mel import HOP_SAMPLES, WINDOW_SAMPLES, log_mel, mel_filters
 from textpro.streaming.synthesis import Synthesizer
@@ -47,7 +49,7 @@ class Sequential:
 class SequentialAgent:
     """A second, plain copy of a checkpoint."""
 
-    def __init__(self, folder: Path, synthesizer: Synthesizer) -> None:
+    def __init__(self, folder: Path, synthesizer: Synthesizer | None = None) -> None:
         checkpoint = load_checkpoint(folder)
         self._chat, self._fusion = checkpoint.chat, checkpoint.fusion
         self._speech = checkpoint.speech.model
@@ -59,7 +61,8 @@ class SequentialAgent:
         self._synthesizer = synthesizer
 
     async def answer(self, turn: NDArray[np.float32]) -> Sequential:
-        """Answer a recorded turn, float32 [n] at 16 kHz."""
+        """Answer a recorded turn, float32 [n] at 16 kHz, aloud; needs a synthesizer."""
+        assert self._synthesizer is not None
         began = perf_counter()
         tokens, vectors = self._recognize(turn)
         recognized = perf_counter()
@@ -71,6 +74,12 @@ class SequentialAgent:
         times = [(after - before) * 1000 for before, after in ((began, recognized), (recognized, generated))]
         words = self._chat.text(tokens).strip()
         return Sequential(words, reply, times[0], times[1], (spoken - generated) * 1000)
+
+    def first_token_ms(self, turn: NDArray[np.float32]) -> float:
+        """Milliseconds from a recorded turn, float32 [n] at 16 kHz, to the first token of its reply."""
+        began = perf_counter()
+        self._generate(*self._recognize(turn), most=1)
+        return (perf_counter() - began) * 1000
 
     @torch.inference_mode()
     def _recognize(self, turn: NDArray[np.float32]) -> tuple[list[int], NDArray[np.float32]]:
@@ -97,9 +106,7 @@ class SequentialAgent:
         token = config.start_of_transcript
         while len(tokens) < config.max_tokens:
             given = torch.tensor([[token]])
-            out = decoder(
-                input_ids=given, encoder_hidden_states=states, past_key_values=cache, use_cache=True
-            )
+            out = decoder(input_ids=given, encoder_hidden_states=states, past_key_values=cache, use_cache=True)
             token = int(self._speech.token_logits(out.last_hidden_state[0, -1]).argmax())
             if token == config.end_of_text:
                 break
@@ -107,7 +114,7 @@ class SequentialAgent:
         return tokens
 
     @torch.inference_mode()
-    def _generate(self, tokens: list[int], vectors: NDArray[np.float32]) -> list[int]:
+    def _generate(self, tokens: list[int], vectors: NDArray[np.float32], most: int = MAX_REPLY_TOKENS) -> list[int]:
         table = self._backbone.get_input_embeddings().weight
         rows = [table[list(self._chat.user_open())]]
         for row in user_rows(tokens, vectors if tokens else None, self._fusion):
@@ -118,7 +125,7 @@ class SequentialAgent:
             inputs_embeds=embeds,
             attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long),
             do_sample=False,
-            max_new_tokens=MAX_REPLY_TOKENS,
+            max_new_tokens=most,
             eos_token_id=self._chat.turn_end_id,
             pad_token_id=self._chat.turn_end_id,
         )
@@ -129,3 +136,29 @@ class SequentialAgent:
         weights = self._projector
         hidden = torch.nn.functional.gelu(weights.w1 @ torch.from_numpy(vector) + weights.b1)
         return weights.w2 @ hidden + weights.b2
+
+
+class FullSequentialAgent:
+    """The same way with a full recognizer: the checkpoint's own modules, called once the turn is over, on the checkpoint's
+    device. The backbone has to run plain transformers' attention meanwhile."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        if not isinstance(checkpoint.speech, FullWhisper):
+            raise InputError("the recognizer is a chunked one: take SequentialAgent")
+        self._checkpoint, self._speech = checkpoint, checkpoint.speech
+
+    @torch.inference_mode()
+    def first_token_ms(self, turn: NDArray[np.float32]) -> float:
+        """Milliseconds from a recorded turn, float32 [n] at 16 kHz, to the first token of its reply."""
+        checkpoint, chat, began = self._checkpoint, self._checkpoint.chat, perf_counter()
+        heard = self._speech.transcribe(Transcribe(object(), turn, prosody=True))
+        tokens = checkpoint.heard_ids(heard.tokens)
+        vectors = enough_vectors(heard.vectors, len(tokens), checkpoint.fusion) if heard.vectors.size else None
+        opening, reply = ([Row(token) for token in ids] for ids in (chat.user_open(), chat.reply_open()))
+        embeds = checkpoint.backbone.embed([*opening, *user_rows(tokens, vectors, checkpoint.fusion), *reply])[None]
+        seen = torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device)
+        out = checkpoint.backbone.model.generate(
+            inputs_embeds=embeds, attention_mask=seen, do_sample=False, max_new_tokens=1, pad_token_id=chat.turn_end_id
+        )
+        int(out[0, -1])  # waits for the device
+        return (perf_counter() - began) * 1000

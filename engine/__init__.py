@@ -21,6 +21,7 @@ from .work import (
     SpeechModel,
     Token,
     Truncate,
+    Urgency,
 )
 
 __all__ = [
@@ -45,4 +46,5 @@ __all__ = [
     "Token",
     "TokenStream",
     "Truncate",
+    "Urgency",
 ]

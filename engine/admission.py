@@ -17,7 +17,8 @@ class Tenant(Enum):
 
 
 class Admission:
-    """Counts the holders of `slots` places; the last `branch_reserve` of them are for branches alone."""
+    """Counts the holders of `slots` places; the last `branch_reserve` of them are for branches alone. There
+    may be more places than the slab has slots: then contexts that rest lend theirs to others."""
 
     def __init__(self, slots: int, branch_reserve: int = 0) -> None:
         if slots < 1 or not 0 <= branch_reserve < slots:
@@ -53,6 +54,16 @@ class Admission:
                     + "; try again when one has ended, or start the engine with more slots"
                 )
             self._holders[holder] = tenant
+
+    def check_load(self, capacity: int | None) -> None:
+        """Raise CapacityError when as many are inside as the measured costs leave room for; None: no limit."""
+        with self._lock:
+            if capacity is not None and len(self._holders) >= capacity:
+                self.refused += 1
+                raise CapacityError(
+                    f"no time for another session: {len(self._holders)} are inside, and by the measured cost "
+                    f"of speech and replies {capacity} can be served in time; try again when one has ended"
+                )
 
     def leave(self, holder: object) -> None:
         """Free the holder's place; nothing happens when it has none."""

@@ -22,11 +22,13 @@ from .context import Context
 from .delivery import Outbox, Reply, TokenChannel, TokenStream
 from .jobs import Job, SpeechJob
 from .lanes import Lanes
+from .pace import Pace
 from .residency import Residency
 from .slab import Slab
 from .speech import SpeechQueue
-from .stats import Counters, EngineStats
+from .stats import Counters, EngineStats, now
 from .work import (
+    PARTIAL,
     Answer,
     Append,
     Appended,
@@ -41,6 +43,7 @@ from .work import (
     SpeechItem,
     SpeechModel,
     Truncate,
+    Urgency,
     Work,
 )
 
@@ -48,10 +51,13 @@ from .work import (
 class Engine:
     """Runs a backbone, and a speech model if there is one, for many sessions.
 
-    slots: contexts that can be live at once, of which `branch_reserve` are kept for forks; slot_len:
-    entries a context can hold (2,048, or as many as the backbone allows); row_budget: most rows of one
-    step (longer appends are cut); speech_batch: most speech items of one batch. Memory: 2 * layers *
-    (slots + 1) * slot_len * kv_heads * head_dim elements. Raises InputError for sizes that do not fit.
+    slots: contexts that can be at work at once; contexts: how many can be open, of which `branch_reserve`
+    are kept for forks (None: as many as slots; more than that, and those that rest lend their slots and are
+    replayed when they go on); slot_len: entries a context can hold (2,048, or as many as the backbone
+    allows); row_budget: most rows of one step (longer appends are cut); speech_batch: most speech items of
+    one batch; max_load: share of the thread's time that sessions may fill by their measured cost before
+    another one is refused (None: places alone count). Memory: 2 * layers * (slots + 1) * slot_len *
+    kv_heads * head_dim elements. Raises InputError for sizes that do not fit.
     """
 
     def __init__(
@@ -60,10 +66,12 @@ class Engine:
         speech: SpeechModel | None = None,
         *,
         slots: int = 4,
+        contexts: int | None = None,
         slot_len: int | None = None,
         branch_reserve: int = 0,
         row_budget: int = 512,
-        speech_batch: int = 8,
+        speech_batch: int = 32,
+        max_load: float | None = None,
     ) -> None:
         slot_len = slot_len or min(2048, backbone.max_positions)
         if slot_len > backbone.max_positions:
@@ -74,6 +82,10 @@ class Engine:
             raise InputError(
                 f"row_budget and speech_batch must be at least 1, got {row_budget} and {speech_batch}"
             )
+        if contexts is not None and contexts < slots:
+            raise InputError(f"contexts must be at least the {slots} slots, got {contexts}")
+        if max_load is not None and not 0 < max_load <= 1:
+            raise InputError(f"max_load must be above 0 and at most 1, got {max_load}")
         slab = Slab(
             layers=backbone.layers,
             slots=slots,
@@ -84,12 +96,15 @@ class Engine:
             device=backbone.device,
         )
         self.backbone = backbone
-        self.admission = Admission(slots, branch_reserve)
-        self._residency = Residency(slab, self.admission)
+        self.admission = Admission(contexts or slots, branch_reserve)
         self._outbox = Outbox()
         self._counters = Counters()
-        self._lanes = Lanes(backbone, slab, self._residency, self._outbox, self._counters, row_budget)
-        self._speech = SpeechQueue(speech, self._outbox, self._counters, speech_batch)
+        self._pace, self._max_load = Pace(), max_load
+        self._residency = Residency(slab, self.admission)
+        self._lanes = Lanes(
+            backbone, slab, self._residency, self._outbox, self._counters, row_budget, self._pace
+        )
+        self._speech = SpeechQueue(speech, self._outbox, self._counters, speech_batch, self._pace)
         self._inbox: SimpleQueue[Job | SpeechJob | None] = SimpleQueue()
         self._door = threading.Lock()
         self._closed_because: str | None = None
@@ -97,10 +112,15 @@ class Engine:
         self._thread.start()
 
     def open_context(self) -> Context:
-        """A new, empty context; close it when its session ends. Raises CapacityError when all slots are
-        held."""
-        self._check_open()
+        """A new, empty context; close it when its session ends. Raises CapacityError, at once whatever the
+        engine is at, when all places are held or by the measured load no time is left for another."""
+        self.check_load()
         return self._residency.open()
+
+    def check_load(self) -> None:
+        """Raise CapacityError, as `open_context` would, when no time is left for another session."""
+        self._check_open()
+        self.admission.check_load(self._capacity())
 
     def close_context(self, context: Context) -> None:
         """End a context; what is still queued on it fails. Its slot can be opened again at once. Twice
@@ -115,10 +135,10 @@ class Engine:
     @overload
     async def run(self, item: Fork) -> Forked: ...
     @overload
-    async def run(self, item: SpeechItem) -> SpeechDone: ...
+    async def run(self, item: SpeechItem, urgency: Urgency = PARTIAL) -> SpeechDone: ...
 
-    async def run(self, item: Work) -> Answer:
-        """Do a piece of work and return its answer.
+    async def run(self, item: Work, urgency: Urgency = PARTIAL) -> Answer:
+        """Do a piece of work and return its answer. `urgency` orders speech work among its like.
 
         Raises InputError (bad item), CapacityError (no room or slot) or EngineError (closed, or the model
         failed). If the waiting task is cancelled, an item that has not begun is dropped and one that has
@@ -134,7 +154,7 @@ class Engine:
                 f"{type(item).__name__} needs a speech model, and this engine was opened without one"
             )
         else:
-            self._submit(SpeechJob(item, reply))
+            self._submit(SpeechJob(item, reply, urgency))
         return await reply.wait()
 
     def stream(self, item: Decode) -> TokenStream:
@@ -142,6 +162,11 @@ class Engine:
         channel = TokenChannel()
         self._submit(Job(item, channel))
         return TokenStream(channel)
+
+    @property
+    def tick_ms(self) -> int:
+        """How far apart the ticks of live sessions are to be now: more than a block under load."""
+        return self._pace.tick_ms
 
     def stats(self) -> EngineStats:
         """What was done so far and what is waiting now."""
@@ -158,6 +183,10 @@ class Engine:
             slots=self.admission.slots,
             slots_taken=self.admission.taken,
             refused=self.admission.refused,
+            evicted=self._residency.evicted,
+            tick_ms=self.tick_ms,
+            stretched_s=self._pace.stretched_s,
+            capacity=self._capacity(),
         )
 
     def close(self) -> None:
@@ -181,6 +210,10 @@ class Engine:
     ) -> None:
         await self.aclose()
 
+    def _capacity(self) -> int | None:
+        """Sessions that the measured costs leave room for."""
+        return None if self._max_load is None else self._pace.capacity(self._max_load)
+
     def _check_open(self) -> None:
         if self._closed_because is not None:
             raise EngineError(self._closed_because)
@@ -196,10 +229,12 @@ class Engine:
             with torch.inference_mode():
                 while self._closed_because is None:
                     self._receive()
+                    started = now()
                     self._speech.round()
                     self._outbox.flush()
                     self._lanes.round()
                     self._outbox.flush()
+                    self._pace.worked(started, now())
         except BaseException as fault:
             with self._door:
                 self._closed_because = f"engine stopped by {type(fault).__name__}: {fault}; open a new engine"

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 
 from ..models.errors import EngineError, TextProError
 from .delivery import Receiver
-from .work import ContextWork, Decode, SpeechItem
+from .stats import now
+from .work import PARTIAL, ContextWork, Decode, SpeechItem, Urgency
+
+SAMPLE_RATE = 16_000
 
 
 class Job:
     """Work on a context. `start_length`: where the log ended when an append began, to go back to if it
-    fails."""
+    fails. `slotless_since`: when it first found no slot."""
 
     def __init__(self, item: ContextWork, receiver: Receiver) -> None:
         self.item = item
@@ -25,6 +28,7 @@ class Job:
         self.produced = 0
         self.seconds = 0.0
         self.last_served = 0
+        self.slotless_since: float | None = None
 
     @property
     def is_unwanted(self) -> bool:
@@ -34,12 +38,15 @@ class Job:
 
 
 class SpeechJob:
-    """Work for the speech model."""
+    """Work for the speech model. `due_s` is when its audio had come, on the engine's clock."""
 
-    def __init__(self, item: SpeechItem, receiver: Receiver) -> None:
+    def __init__(self, item: SpeechItem, receiver: Receiver, urgency: Urgency = PARTIAL) -> None:
         self.item = item
         self.receiver = receiver
+        self.urgency = urgency
         self.kind = type(item).__name__.lower()
+        self.asked_s = now()
+        self.due_s = self.asked_s - urgency.late_samples / SAMPLE_RATE
 
 
 def share_rows(jobs: Sequence[Job], budget: int) -> list[tuple[Job, int]]:

@@ -1,7 +1,8 @@
 """The work on contexts. Each context has a lane, in which one item at a time is active; a round of the
 engine begins what can begin, runs one packed step with a piece of every active item, and gives each item
 whose rows are done its answer or its next token. Rows are shared fairly: small items are served whole and
-long ones get what is left, in pieces. A failing item fails alone: when a common step fails, its pieces are
+long ones get what is left, in pieces. An item that finds no slot, because all contexts with slots are at
+work, waits for one, and fails when none comes. A failing item fails alone: when a common step fails, its pieces are
 run again one by one. All of it runs on the engine's thread."""
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ from ..models.errors import CapacityError, EngineError, InputError
 from .context import Context, Entry
 from .delivery import Outbox
 from .jobs import Job, as_engine_error, share_rows
+from .pace import Pace
 from .residency import Residency
 from .sampler import Draw, sample
 from .slab import Slab
 from .stats import Counters, now
 from .step import Piece, run_step
 from .work import Answer, Append, Appended, Changed, Decode, Evict, Fork, Forked, Replay, Token, Truncate
+
+SLOT_WAIT_S = 10.0
+"""How long an item waits for a slot."""
 
 
 class Lanes:
@@ -38,13 +43,16 @@ class Lanes:
         outbox: Outbox,
         counters: Counters,
         row_budget: int,
+        pace: Pace,
     ) -> None:
         self._backbone = backbone
         self._slab = slab
         self._residency = residency
+        residency.is_busy = self._is_busy
         self._outbox = outbox
         self._counters = counters
         self._row_budget = row_budget
+        self._pace = pace
         self._lanes: dict[Context, deque[Job]] = {}
 
     @property
@@ -92,6 +100,8 @@ class Lanes:
                 )
             elif job.begun:
                 return job
+            elif not self._has_slot(job):
+                return None
             else:
                 job.begun = True
                 try:
@@ -100,6 +110,17 @@ class Lanes:
                     self._fail(job, as_engine_error(f"this {job.kind} cannot be begun", error))
         del self._lanes[context]
         return None
+
+    def _is_busy(self, context: Context) -> bool:
+        return bool(self._lanes.get(context))
+
+    def _has_slot(self, job: Job) -> bool:
+        """Whether the item can begin as far as slots go; one that has waited too long can, and is refused then."""
+        if isinstance(job.item, Truncate | Evict) or self._residency.has_slot(job.item.context):
+            return True
+        if job.slotless_since is None:
+            job.slotless_since = now()
+        return now() - job.slotless_since > SLOT_WAIT_S
 
     def _begin(self, job: Job, started: float) -> None:
         """Apply the item to its log. What needs no rows is answered at once; the rest is active from here
@@ -237,6 +258,8 @@ class Lanes:
             share = seconds * count / total
             job.seconds += share
             self._counters.seconds[job.kind] += share
+            if isinstance(job.item, Decode):
+                self._pace.wrote(share, job.item.context.pending == 0)
 
     def _give(self, job: Job, answer: Answer) -> None:
         self._finish(job, partial(job.receiver.give, answer))

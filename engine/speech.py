@@ -1,5 +1,7 @@
-"""The work of the speech model. In each round the oldest items, at most one of each stream, go to it as
-one batch, so that sessions share its passes and the items of a turn keep their order."""
+"""The work of the speech model. In each round the most urgent items, at most one of each stream, go to it as
+one batch, so that sessions share its passes and the items of a turn keep their order. Final passes go first
+and alone, then whatever has waited for the longest that a tick may take, then the work on the oldest audio:
+the deadline of a piece of work is when its audio had come."""
 
 from __future__ import annotations
 
@@ -9,20 +11,25 @@ from functools import partial
 from ..models.errors import EngineError
 from .delivery import Outbox
 from .jobs import SpeechJob, as_engine_error
+from .pace import LONGEST_TICK_MS, Pace
 from .stats import Counters, now
 from .work import SpeechDone, SpeechModel
+
+LONGEST_WAIT_S = LONGEST_TICK_MS / 1000
+"""Partial work that has waited so long waits for final passes no more."""
 
 
 class SpeechQueue:
     """Items that wait for the speech model, in order of arrival."""
 
     def __init__(
-        self, model: SpeechModel | None, outbox: Outbox, counters: Counters, batch_size: int
+        self, model: SpeechModel | None, outbox: Outbox, counters: Counters, batch_size: int, pace: Pace
     ) -> None:
         self._model = model
         self._outbox = outbox
         self._counters = counters
         self._batch_size = batch_size
+        self._pace = pace
         self._queue: deque[SpeechJob] = deque()
         self._running: list[SpeechJob] = []
 
@@ -55,6 +62,7 @@ class SpeechQueue:
         except Exception as error:  # the model broke its contract: no item's state can be relied on
             results = [error] * len(self._running)
         seconds = (now() - started) / len(self._running)
+        self._pace.spoke(now() - started, sum(job.urgency.audio_samples for job in self._running))
         self._counters.speech_batches += 1
         for job, result in zip(self._running, results, strict=True):
             self._counters.speech_items += 1
@@ -76,15 +84,24 @@ class SpeechQueue:
         self._queue.clear()
 
     def _take_batch(self) -> list[SpeechJob]:
-        batch: list[SpeechJob] = []
-        later: deque[SpeechJob] = deque()
-        streams: set[int] = set()
+        """The first item of each stream, the most urgent ones; partial work stays behind while a final pass waits."""
+        firsts: dict[int, SpeechJob] = {}
+        urgent: dict[int, tuple[bool, float]] = {}
+        kept: deque[SpeechJob] = deque()
+        patience = now() - LONGEST_WAIT_S
         for job in self._queue:
             if job.receiver.cancelled:
                 self._outbox.post(job.receiver.loop, job.receiver.end)
                 continue
-            fits = id(job.item.stream) not in streams and len(batch) < self._batch_size
-            (batch if fits else later).append(job)
-            streams.add(id(job.item.stream))
-        self._queue = later
+            kept.append(job)
+            stream = id(job.item.stream)
+            firsts.setdefault(stream, job)
+            key = (not (job.urgency.final or job.asked_s < patience), job.due_s)
+            urgent[stream] = min(urgent.get(stream, key), key)
+        order = sorted(firsts, key=urgent.__getitem__)  # stable: equals in order of arrival
+        if order and not urgent[order[0]][0]:
+            order = [stream for stream in order if not urgent[stream][0]]
+        batch = [firsts[stream] for stream in order[: self._batch_size]]
+        chosen = set(map(id, batch))
+        self._queue = deque(job for job in kept if id(job) not in chosen)
         return batch

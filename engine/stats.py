@@ -10,7 +10,10 @@ from dataclasses import dataclass
 class EngineStats:
     """A snapshot. `rows` ran in `steps` forwards of the backbone; `speech_items` in `speech_batches` calls
     of the speech model. `seconds` and `items` are by kind of work (append, decode, replay, encode, ...);
-    `queued` waits or runs now."""
+    `queued` waits or runs now. `slots_taken` of `slots` places for sessions and branches are held;
+    `evicted` contexts left their cache to others and were or will be replayed. `tick_ms` is how far apart
+    ticks of live sessions are to be now, and `stretched_s` for how long that was more than a block;
+    `capacity` says how many sessions the measured costs leave room for, None as long as nobody asks."""
 
     steps: int
     rows: int
@@ -23,6 +26,10 @@ class EngineStats:
     slots: int
     slots_taken: int
     refused: int
+    evicted: int = 0
+    tick_ms: int = 320
+    stretched_s: float = 0.0
+    capacity: int | None = None
 
 
 class Counters:

@@ -111,6 +111,20 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
+class Urgency:
+    """How soon speech work is wanted. `final`: a turn waits for it, so it goes before what is partial. Among equals that goes
+    first whose audio is the oldest: it came `late_samples` before the newest. `audio_samples` of new audio it is work on, for
+    the engine's measurement of what a second of speech costs."""
+
+    final: bool = False
+    late_samples: int = 0
+    audio_samples: int = 0
+
+
+PARTIAL = Urgency()
+
+
+@dataclass(frozen=True, slots=True)
 class SpeechDone:
     """What the speech model returned for an item."""
 

@@ -3,7 +3,7 @@ beside them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,12 +23,13 @@ MAX_WRONG = 40
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """A promised figure; `met` None where it was not measured."""
+    """A promised figure, a share unless `unit` names another ("" for a plain number); `met` None where it was not measured."""
 
     name: str
     value: float | None
     at_least: float | None = None
     at_most: float | None = None
+    unit: str = "%"
 
     @property
     def met(self) -> bool | None:
@@ -37,6 +38,25 @@ class Aim:
             return None
         above = self.at_least is None or self.value >= self.at_least
         return above and (self.at_most is None or self.value <= self.at_most)
+
+    def shown(self, value: float) -> str:
+        """A value or a bound in its unit."""
+        return f"{100 * value:.4g} %" if self.unit == "%" else f"{value:.4g} {self.unit}".rstrip()
+
+
+def aims_table(aims: Sequence[Aim]) -> Table:
+    """What was measured beside what is promised, for a terminal; every report shows its aims so."""
+    table = _table("Promised", "figure", "measured", "promised", "kept")
+    for aim in aims:
+        bound = f"<= {aim.shown(aim.at_most or 0)}" if aim.at_least is None else f">= {aim.shown(aim.at_least)}"
+        measured = NOT_MEASURED if aim.value is None else aim.shown(aim.value)
+        table.add_row(aim.name, measured, bound, {True: "yes", False: "no", None: "-"}[aim.met])
+    return table
+
+
+def aim_values(aim: Aim) -> dict[str, Any]:
+    """JSON values."""
+    return {**asdict(aim), "met": aim.met}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +89,7 @@ class Report:
             "size": self.size,
             "seed": self.seed,
             "seconds": round(self.seconds, 1),
-            "aims": [{**asdict(aim), "met": aim.met} for aim in self.aims],
+            "aims": [aim_values(aim) for aim in self.aims],
             "sets": {one.name: _set_values(one) for one in self.sets},
             "recognition": {one.name: _condition_values(one) for one in self.conditions},
             "tones": {
@@ -93,7 +113,7 @@ class Report:
             f"right {percent(self.tones.accuracy)}, unknown {percent(self.tones.unknown)}; "
             f"the likeliest tone, however unsure, is right {percent(self.tones.best_guess)}"
         )
-        yield self._aims()
+        yield aims_table(self.aims)
         yield (f"{self.model}, size {self.size}, seed {self.seed}, {self.seconds:.0f} s. In brackets: bootstrap 95 % intervals.")
 
     def _answers(self) -> Table:
@@ -129,14 +149,6 @@ class Report:
         table = _table("Tones of unseen voice variants", "said", *(labels := (*TONES, UNKNOWN)))
         for tone, counts in self.tones.confusion.items():
             table.add_row(tone, *(str(counts[label]) for label in labels))
-        return table
-
-    def _aims(self) -> Table:
-        table = _table("Promised", "figure", "measured", "promised", "kept")
-        for aim in self.aims:
-            bound = f">= {aim.at_least:.0%}" if aim.at_least is not None else f"<= {aim.at_most or 0:.0%}"
-            shown = NOT_MEASURED if aim.value is None else f"{aim.value:.1%}"
-            table.add_row(aim.name, shown, bound, {True: "yes", False: "no", None: "-"}[aim.met])
         return table
 
 

@@ -221,10 +221,14 @@ class Line(_Part):
     """The room."""
     echo_db: float | None = Field(default=None, ge=-60, le=0)
     """How loud the microphone hears the agent; nothing: wears headphones."""
+    echo_delay_ms: int = Field(default=40, ge=0, le=400)
+    """How much later; a multiple of 20."""
+    echo_room_ms: int = Field(default=0, ge=0, le=600)
+    """How long the room's reverberation takes to decay by 60 dB."""
     acknowledges: bool = True
     """Whether the client says what it has played."""
 
-    @field_validator("piece_ms")
+    @field_validator("piece_ms", "echo_delay_ms")
     @classmethod
     def _frames(cls, value: int) -> int:
         if value % 20:
@@ -244,9 +248,13 @@ class Scenario(_Part):
     """Fields of SessionSettings; groups such as `turns` are mappings of their own."""
     costs: str = "zero"
     tools: list[ScriptedTool] = []
-    steps: list[Step] = Field(min_length=1)
+    steps: list[Step] = []
     totals: dict[str, int] = {}
     """How often an event has come by the end."""
+    kind: Literal["talk", "replay"] = "talk"
+    """replay: a recorded session is led again, and its events must be the same; it has a recording and no steps."""
+    recording: Path | None = None
+    """The file that --record wrote, seen from the scenario's folder."""
     path: Path = Path("scenario")
     lines: tuple[int, ...] = ()
     """Where each step begins in the file."""
@@ -262,6 +270,19 @@ class Scenario(_Part):
     @classmethod
     def _events(cls, totals: dict[str, int]) -> dict[str, int]:
         return {_known(name): count for name, count in totals.items()}
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Scenario:
+        if self.kind == "talk" and (self.recording is not None or not self.steps):
+            raise ValueError("steps: a conversation has at least one step and no recording; kind: replay has a recording")
+        if self.kind == "replay" and (self.recording is None or self.steps):
+            raise ValueError("recording: kind: replay names a recording and has no steps")
+        return self
+
+    @property
+    def recording_path(self) -> Path:
+        """Where the recording of a replay is."""
+        return self.path.parent / (self.recording or "")
 
     @model_validator(mode="after")
     def _settings(self) -> Scenario:

@@ -3,12 +3,13 @@ on a real machine, for its latency."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import median
+from statistics import mean, median
 from time import perf_counter
 
 from ..streaming.clock import SAMPLES_PER_MS
+from .measured_costs import FIXED_MS, UNIT_MS
 from .simulated_time import SimulatedTime
 
 
@@ -24,28 +25,40 @@ class CostTable:
         return round((self.fixed_ms.get(kind, 0.0) + size * self.unit_ms.get(kind, 0.0)) * SAMPLES_PER_MS)
 
 
-TWO_CORES = CostTable(
-    {
-        "encode": 12.0,
-        "verify": 8.0,
-        "extend": 30.0,
-        "prosody": 6.0,
-        "append": 9.0,
-        "truncate": 0.1,
-        "token": 8.0,
-        "first chunk": 15.0,
-        "chunk": 1.0,
-    },
-    {"append": 0.3},
-)
-"""The bundled model on two busy cores, rounded up; `simulate --json` prints what this machine takes as `engine_ms`."""
+TWO_CORES = CostTable(FIXED_MS, UNIT_MS)
+"""The bundled model on two cores, as `tools/measure_costs.py` has measured it (`measured_costs.py` says where and when)."""
 
 SLOW = CostTable(
     {kind: 3 * cost for kind, cost in TWO_CORES.fixed_ms.items()}, {kind: 3 * cost for kind, cost in TWO_CORES.unit_ms.items()}
 )
 """A machine a third as fast: whatever can happen between a decision and its effect has time to."""
 
+SIZED = ("append",)
+"""Kinds of work of which the size is told and counts."""
+
 COSTS: Mapping[str, CostTable] = {"zero": CostTable(), "two_cores": TWO_CORES, "slow": SLOW}
+
+
+def fitted(took: Mapping[str, Sequence[tuple[int, float]]], quantile: float) -> CostTable:
+    """The table of measured work (size, milliseconds): of each kind the given quantile, and where sizes differ and larger
+    ones take longer, a straight line through the quantiles of the smaller and the larger half."""
+    fixed: dict[str, float] = {}
+    unit: dict[str, float] = {}
+    for kind, values in sorted(took.items()):
+        sizes = sorted(size for size, _ in values)
+        middle = sizes[len(sizes) // 2]
+        halves = [[v for v in values if v[0] < middle], [v for v in values if v[0] >= middle]]
+        fixed[kind] = _quantile([ms for _, ms in values], quantile)
+        if kind in SIZED and all(len(half) >= 3 for half in halves):
+            (x, y), (x2, y2) = ((mean(size for size, _ in half), _quantile([ms for _, ms in half], quantile)) for half in halves)
+            unit[kind] = max(0.0, (y2 - y) / (x2 - x))
+            fixed[kind] = max(0.0, y - x * unit[kind])
+    rounded = [{kind: round(ms, 3) for kind, ms in table.items()} for table in (fixed, unit)]
+    return CostTable(*rounded)
+
+
+def _quantile(values: Sequence[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
 class ChargedTime:
@@ -55,7 +68,7 @@ class ChargedTime:
         self._time, self._costs = time, costs
         self._open: dict[int, tuple[str, int, float]] = {}
         self._tickets = 0
-        self._took: dict[str, list[float]] = {}
+        self._took: dict[str, list[tuple[int, float]]] = {}
 
     def asked(self, kind: str, size: int) -> int:
         """Time stands still from here on, but for a tool, whose own sleeping is what it costs."""
@@ -67,7 +80,7 @@ class ChargedTime:
     async def answered(self, ticket: int, value: object) -> None:
         """Charge for it."""
         kind, size, began = self._open.pop(ticket)
-        self._took.setdefault(kind, []).append((perf_counter() - began) * 1000)
+        self._took.setdefault(kind, []).append((size, (perf_counter() - began) * 1000))
         self._declare(kind, lambda: self._time.work_done(self._costs.samples(kind, size)))
 
     def dropped(self, ticket: int) -> None:
@@ -82,7 +95,12 @@ class ChargedTime:
     @property
     def took_ms(self) -> dict[str, float]:
         """Real milliseconds, the median of each kind."""
-        return {kind: round(median(values), 2) for kind, values in sorted(self._took.items())}
+        return {kind: round(median(ms for _, ms in values), 2) for kind, values in sorted(self._took.items())}
+
+    @property
+    def took(self) -> dict[str, list[tuple[int, float]]]:
+        """Size and real milliseconds of every piece of work, by kind."""
+        return self._took
 
     def _declare(self, kind: str, change: Callable[[], None]) -> None:
         if not kind.startswith("tool "):

@@ -28,6 +28,8 @@ from ..agent.session_settings import SessionSettings
 from ..agent.tools import Tool, Toolbox, unchecked
 from ..engine import Entry
 from ..models.errors import EngineError, InputError, TextProError
+from ..streaming.audio import mono_from_array
+from ..streaming.resample import resample
 from ..streaming.synthesis import AS_SET, Manner, SpeechChunk, WordTime
 from .simulate_settings import session_settings
 from .simulated_time import SimulatedTime
@@ -134,14 +136,15 @@ class Turns:
 
 
 class _Voice:
-    """Speaks silence, as long as what was spoken."""
+    """Speaks what was spoken, or silence as long as that where the sound was not kept."""
 
     def __init__(self, sample_rate: int, turns: Turns) -> None:
         self.sample_rate, self._turns = sample_rate, turns
 
     async def synthesize(self, text: str, *, manner: Manner = AS_SET) -> AsyncGenerator[SpeechChunk, None]:
         while (chunk := (await self._turns.moment(self._turns.next_ticket())).get("chunk")) is not None:
-            yield SpeechChunk(np.zeros(chunk["samples"], np.int16), tuple(WordTime(*word) for word in chunk["words"]))
+            pcm = np.frombuffer(_unpacked(chunk["pcm"]), np.int16) if "pcm" in chunk else np.zeros(chunk["samples"], np.int16)
+            yield SpeechChunk(pcm, tuple(WordTime(*word) for word in chunk["words"]))
 
     def cancel(self) -> None:
         """Nothing sounds."""
@@ -220,8 +223,17 @@ async def _put_in(session: Session, line: Line, recorded: Recorded, happened: Se
 
 
 def _sound(line: Line) -> NDArray[Any]:
-    data = zlib.decompress(base64.b64decode(line["pcm"]))
-    return np.frombuffer(data, np.dtype(line["dtype"])).reshape(line["shape"])
+    return np.frombuffer(_unpacked(line["pcm"]), np.dtype(line["dtype"])).reshape(line["shape"])
+
+
+def _unpacked(packed: str) -> bytes:
+    return zlib.decompress(base64.b64decode(packed))
+
+
+def said_in(recorded: Recorded) -> NDArray[np.float32]:
+    """What the user's side sent, float32 [n] at 16 kHz, without the time between the pieces."""
+    sounds = [(_sound(line), line["rate"]) for line in recorded.stimuli if line.get("in") == "audio"]
+    return np.concatenate([np.zeros(0, np.float32), *(resample(mono_from_array(sound), rate) for sound, rate in sounds)])
 
 
 def first_difference(then: Sequence[Line], now: Sequence[Line]) -> str | None:

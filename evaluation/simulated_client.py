@@ -25,7 +25,6 @@ from .simulated_time import SimulatedTime
 
 Samples = NDArray[np.float32]
 FRAME_MS = 20
-_ECHO_DELAY_FRAMES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +35,25 @@ class Moment:
     type: str
     values: Mapping[str, object]
     event: events.Event | None = None
+
+
+class _Echo:
+    """What a microphone in the room hears of the loudspeaker: later, at another level, with the room's tail."""
+
+    def __init__(self, level_db: float, delay_ms: int, room_ms: int) -> None:
+        tail = np.random.default_rng(1).standard_normal(max(1, ms_to_samples(room_ms))) if room_ms else np.ones(1)
+        tail *= 10 ** (-3 * np.arange(len(tail)) / len(tail))
+        if room_ms:
+            tail[0] = np.linalg.norm(tail[1:])  # as much comes directly as by way of the walls
+        self._room = (10 ** (level_db / 20) * tail / np.linalg.norm(tail)).astype(np.float32)
+        self._sounded = np.zeros(ms_to_samples(delay_ms) + len(self._room) - 1, np.float32)
+
+    def of(self, frame: Samples) -> Samples:
+        """What is heard while this sounds, float32 [n] each."""
+        sounded = np.concatenate([self._sounded, frame])
+        self._sounded = sounded[len(frame) :]
+        late = np.convolve(sounded[: len(self._room) - 1 + len(frame)], self._room, "valid")
+        return np.asarray(late, np.float32)
 
 
 class Client:
@@ -50,7 +68,7 @@ class Client:
         self._room = np.random.default_rng(0)
         self._out = None if line.rate == SAMPLE_RATE else soxr.ResampleStream(SAMPLE_RATE, line.rate, 1, dtype="float32")
         self._pieces: list[Samples] = []
-        self._echo: list[Samples] = [np.zeros(ms_to_samples(FRAME_MS), np.float32)] * _ECHO_DELAY_FRAMES
+        self._echo = None if line.echo_db is None else _Echo(line.echo_db, line.echo_delay_ms, line.echo_room_ms)
         self._said: list[Samples] = []
         self._heard: list[Samples] = []
         self.moments: list[Moment] = []
@@ -109,10 +127,8 @@ class Client:
         self._heard.append(heard)
         line = self._line
         sound = frame + np.float32(10 ** (line.noise_db / 20)) * self._room.standard_normal(len(frame)).astype(np.float32)
-        self._echo.append(heard)
-        reflected = self._echo.pop(0)
-        if line.echo_db is not None:
-            sound = sound + np.float32(10 ** (line.echo_db / 20)) * reflected
+        if self._echo is not None:
+            sound = sound + self._echo.of(heard)
         self._pieces.append(np.clip(sound, -1, 1) if self._out is None else self._out.resample_chunk(np.clip(sound, -1, 1)))
         if len(self._pieces) * FRAME_MS >= line.piece_ms:
             piece, self._pieces = np.concatenate(self._pieces), []

@@ -7,8 +7,9 @@ the engine or the voice is at work. One runtime serves all scenarios of a run, e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -26,7 +27,7 @@ from ..streaming.espeak_frames import EspeakVoice
 from ..streaming.voices import VoiceSource
 from .scenario import Say, Scenario, ScriptedTool
 from .simulate_costs import COSTS, ChargedTime
-from .simulate_replay import Recorded, Replay, replay
+from .simulate_replay import Recorded, Replay, read_recording, replay, said_in
 from .simulate_rules import broken_rules
 from .simulated_client import Client, Moment
 from .simulated_steps import Failure, Steps
@@ -40,7 +41,7 @@ REST_MS = 6_000
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
     """What became of a scenario. `user` and `agent` are what was said and heard, float32 [n] at 16 kHz; `engine_ms` what
-    each kind of work took on this machine, in real time, the median."""
+    each kind of work took on this machine, in real time, the median, and `work` each piece: its size and milliseconds."""
 
     scenario: Scenario
     failures: tuple[str, ...]
@@ -49,6 +50,7 @@ class Outcome:
     agent: NDArray[np.float32]
     wall_s: float
     engine_ms: dict[str, float]
+    work: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -84,7 +86,22 @@ class Simulator:
 
     def run(self, scenario: Scenario) -> Outcome:
         """Lead one conversation to its end. TextProError only for what is no fault of the session."""
+        if scenario.kind == "replay":
+            return self._lead_again(scenario)
         return self._runner.run(self._converse(scenario))
+
+    def _lead_again(self, scenario: Scenario) -> Outcome:
+        """The recording of a scenario; the events are told at the session's own times."""
+        recorded = read_recording(scenario.recording_path)
+        again = self.replay(recorded)
+        failures: list[str] = [] if again.difference is None else [again.difference]
+        counts = Counter(event["type"] for event in again.events)
+        failures += [
+            f"expected {n} x {name}, and {counts[name]} came" for name, n in scenario.totals.items() if counts[name] != n
+        ]
+        moments = tuple(Moment(event["t_ms"], event["type"], event) for event in again.events)
+        said = said_in(recorded)
+        return Outcome(scenario, tuple(failures), moments, said, np.zeros_like(said), again.wall_s, {})
 
     def replay(self, recorded: Recorded) -> Replay:
         """Lead a recorded session again. InputError if its settings are of another version."""
@@ -138,6 +155,7 @@ class Simulator:
             client.agent_sound,
             perf_counter() - began,
             keeper.took_ms,
+            keeper.took,
         )
 
 

@@ -50,12 +50,13 @@ Offline = tuple[tuple[str, ...], ...]
 
 def designs_of(size: Size, policies: Sequence[str] = ()) -> tuple[Design, ...]:
     """What is compared: policies (none named: all, the default first) with a tick for each block, then slower ticks of the
-    first. InputError for a policy that does not exist."""
+    first, and the first with a final pass that keeps what was committed. InputError for a policy that does not exist."""
     known: tuple[PolicyName, ...] = ("both", *(name for name in POLICIES if name != "both"))
     chosen = tuple(name for name in known if name in policies) or known
     if unknown := [name for name in policies if name not in known]:
         raise InputError(f"no commit policy {unknown[0]!r}: expected one of {', '.join(known)}")
-    return (*(Design(policy) for policy in chosen), *(Design(chosen[0], blocks) for blocks in size.blocks if blocks > 1))
+    slower = (Design(chosen[0], blocks) for blocks in size.blocks if blocks > 1)
+    return (*(Design(policy) for policy in chosen), *slower, Design(chosen[0], final_pass="keep"))
 
 
 def bench_streaming(
@@ -91,7 +92,7 @@ async def _bench(
                 unaware.append(free)
                 aware.append(await hear(runtime, one.samples, design, Pace.AWARE) if free.late else free)
                 stage(1)
-            offline = [await _decode_turns(runtime, one_shot, one, trace) for one, trace in zip(spoken, unaware, strict=True)]
+            offline = [await decode_turns(runtime, one_shot, one, trace) for one, trace in zip(spoken, unaware, strict=True)]
             results.append(_result(name, spoken, unaware, aware, offline, seed))
             rows += WordRow.of(name, spoken, unaware, aware)
             if not heard:  # the baseline decodes the turns of the first design
@@ -125,7 +126,7 @@ def _result(
     return DesignResult(name, measure(spoken, unaware, aware, offline, seed), of_long if long else None)
 
 
-async def _decode_turns(runtime: Runtime, one_shot: OneShot, one: Spoken, trace: Trace) -> Offline:
+async def decode_turns(runtime: Runtime, one_shot: OneShot, one: Spoken, trace: Trace) -> Offline:
     """Offline: the samples of each turn decoded at once, of a long one those between the session's cuts."""
     found = []
     for turn in trace.turns:

@@ -51,6 +51,23 @@ class Lags:
 
 
 @dataclass(frozen=True, slots=True)
+class Cosines:
+    """The middle and the 5th percentile of the cosines of vectors that were kept as committed with their offline ones."""
+
+    p50: float
+    p5: float
+    count: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Cosines | None:
+        """Percentiles by linear interpolation; None where nothing was kept."""
+        if not values:
+            return None
+        low, middle = np.percentile(values, [5, 50])
+        return cls(float(middle), float(low), len(values))
+
+
+@dataclass(frozen=True, slots=True)
 class Measures:
     """All figures of one design on one set of utterances. Shares are ratios of sums with bootstrap intervals over
     utterances; None where the design has no such thing. `compute` is all of it over the length of the audio,
@@ -73,6 +90,7 @@ class Measures:
     cache_ready: Ratio | None
     skipped_ticks: int
     late_ticks: int
+    drift: Cosines | None = None
 
 
 def measure(
@@ -130,6 +148,7 @@ def measure(
         cache_ready=over_turns(("kept", "needed")),
         skipped_ticks=sum(trace.skipped for trace in aware),
         late_ticks=sum(trace.late for trace in unaware),
+        drift=Cosines.of([cosine for turn in turns_of(unaware) for cosine in turn.drift]),
     )
 
 

@@ -13,10 +13,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from ..streaming.clock import SAMPLES_PER_MS
-from .report import Aim
+from .report import Aim, aim_values, aims_table
 from .statistics import Ratio
-from .streaming_measures import Lags, Measures, Spread, committed_at, heard_ends
-from .streaming_noise import NoiseResult
+from .streaming_measures import Cosines, Lags, Measures, Spread, committed_at, heard_ends
+from .streaming_noise import NoiseResult, noise_table, noise_values
 from .streaming_trace import Pace, Spoken, Trace
 
 WORD_ENDS = (
@@ -90,12 +90,12 @@ class Report:
             Aim("end-text WER minus offline WER", _apart(own.end_text.value, own.offline.value), at_most=0.0),
             Aim("WER of commits alone minus offline WER", _less(own.commits_alone.value, own.offline.value), at_most=0.01),
             Aim("retracted tokens, but for those of resumed soft ends", retracted, at_most=0.01),
-            Aim("commit lag p50, ms", aware.p50, at_most=700),
-            Aim("commit lag p95, ms", aware.p95, at_most=1300),
+            Aim("commit lag p50", aware.p50, at_most=700, unit="ms"),
+            Aim("commit lag p95", aware.p95, at_most=1300, unit="ms"),
             Aim("vectors final at commit", final, at_least=0.99),
-            Aim("tokens on noise", float(sum(noise.tokens for noise in self.noises)), at_most=0),
-            Aim("commit lag p50 before LocalAgreement-2's, ms", _less(theirs.p50, aware.p50), at_least=0),
-            Aim("recognition compute saved per second of audio, s", _less(other.recognition.value, own.recognition.value), 0),
+            Aim("tokens on noise", float(sum(noise.tokens for noise in self.noises)), at_most=0, unit=""),
+            Aim("commit lag p50 before LocalAgreement-2's", _less(theirs.p50, aware.p50), at_least=0, unit="ms"),
+            Aim("recognition compute saved, of the audio's length", _less(other.recognition.value, own.recognition.value), 0),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class Report:
             "size": self.size,
             "seed": self.seed,
             "seconds": round(self.seconds, 1),
-            "aims": [{**asdict(aim), "met": aim.met} for aim in self.aims],
+            "aims": [aim_values(aim) for aim in self.aims],
             "designs": {
                 one.name: {
                     "all": measures_to_dict(one.measures),
@@ -113,10 +113,7 @@ class Report:
                 }
                 for one in self.results
             },
-            "noise": [
-                {**asdict(one), "tokens_per_hour": one.tokens_per_hour, "alone_per_hour": one.alone_per_hour}
-                for one in self.noises
-            ],
+            "noise": [noise_values(one) for one in self.noises],
         }
 
     def tables(self) -> RenderableType:
@@ -139,17 +136,8 @@ class Report:
                 table.add_row(f"long turns: {name}", *(show(one.long) if one.long else "" for one in self.results))
         yield table
         yield WORD_ENDS
-        noise = _table("Noise", "", "seconds", "turns begun", "tokens", "per hour", "per hour without the detector")
-        for one in self.noises:
-            alone = "" if one.alone_per_hour is None else f"{one.alone_per_hour:.0f}"
-            noise.add_row(one.name, f"{one.seconds:.0f}", str(one.turns), str(one.tokens), f"{one.tokens_per_hour:.0f}", alone)
-        yield noise
-        aims = _table("Promised", "figure", "measured", "promised", "kept")
-        for aim in self.aims:
-            bound = f">= {aim.at_least:g}" if aim.at_least is not None else f"<= {aim.at_most:g}"
-            shown = "not measured" if aim.value is None else f"{aim.value:.4g}"
-            aims.add_row(aim.name, shown, bound, {True: "yes", False: "no", None: "-"}[aim.met])
-        yield aims
+        yield noise_table(self.noises)
+        yield aims_table(self.aims)
         yield f"{self.model}, size {self.size}, seed {self.seed}, {self.seconds:.0f} s."
 
 
@@ -160,6 +148,8 @@ def measures_to_dict(measures: Measures) -> dict[str, Any]:
         value = getattr(measures, field.name)
         if isinstance(value, Ratio):
             values[field.name] = value.to_dict()
+        elif isinstance(value, Cosines):
+            values[field.name] = asdict(value)
         elif field.name == "lags":
             values["lags_ms"] = {pace.value: asdict(lags) for pace, lags in measures.lags.items()}
         else:
@@ -208,6 +198,7 @@ ROWS: tuple[tuple[str, Show], ...] = (
     ("WER, commits alone (what is not committed yet is no error)", _share(lambda one: one.commits_alone, 2)),
     ("words committed before the final pass", _share(lambda one: one.committed_before_end)),
     ("vectors final at commit", _share(lambda one: one.vectors_final, 2)),
+    ("vectors kept as committed, cosine with offline: p50, p5", lambda one: _cosines(one.drift)),
     ("cache rows kept at the soft end", _share(lambda one: one.cache_kept)),
     ("input rows ready at the soft end", _share(lambda one: one.cache_ready)),
     ("real-time factor, all stages", _number(lambda one: one.compute)),
@@ -230,6 +221,10 @@ def _commits(spoken: Spoken, trace: Trace, pace: Pace) -> dict[int, tuple[str, i
 
 def _pair(unaware: float | None, aware: float | None) -> str:
     return "-" if unaware is None or aware is None else f"{unaware:.0f} / {aware:.0f}"
+
+
+def _cosines(drift: Cosines | None) -> str:
+    return "-" if drift is None else f"{drift.p50:.4f}, {drift.p5:.4f}"
 
 
 def _less(first: float | None, second: float | None) -> float | None:

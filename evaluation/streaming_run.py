@@ -20,7 +20,7 @@ from ..engine import Context, Entry
 from ..models.checkpoint import Checkpoint
 from ..models.whisper_full import FullWhisper
 from ..streaming.clock import ms_to_samples
-from ..streaming.commit_policy import PolicyName
+from ..streaming.commit_policy import FinalPass, PolicyName
 from ..streaming.guards import word_starts
 from ..streaming.interleaver import Interleaver
 from .streaming_trace import Activity, CacheUse, DeviceClock, EndGuess, Kind, Pace, Part, Step, Trace, Turn
@@ -37,14 +37,16 @@ Vector = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """A way to stream: a tick for every `blocks` encoder blocks, committed by `policy` (None: the recognizer's own)."""
+    """A way to stream: a tick for every `blocks` encoder blocks, committed by `policy` (None: the recognizer's own), and what
+    the final pass does with what was committed."""
 
     policy: PolicyName | None = None
     blocks: int = 1
+    final_pass: FinalPass = "replace"
 
     def label(self, block_ms: int) -> str:
         """As in a table's head."""
-        return f"{self.policy or 'default'}, {self.blocks * block_ms} ms"
+        return f"{self.policy or 'default'}, {self.blocks * block_ms} ms" + (", kept" if self.final_pass == "keep" else "")
 
 
 def block_ms(runtime: Runtime) -> int:
@@ -66,7 +68,7 @@ class _Ears(Listener):
 
 def open_listener(runtime: Runtime, design: Design) -> _Ears:
     """Ears for one utterance."""
-    settings = ListeningSettings() if design.policy is None else ListeningSettings(policy=design.policy)
+    settings = ListeningSettings(design.policy or ListeningSettings().policy, design.final_pass)
     return _Ears(runtime.engine, runtime.checkpoint, True, settings)
 
 
@@ -202,7 +204,8 @@ class _Hearing:
         )
         steps, cache = tuple(turn.steps), tuple(turn.cache)
         counts = (len(turn.given), same)
-        self._turns.append(Turn(turn.start_samples, turn.end_samples, steps, cache, *counts, self._parts(turn)))
+        drift = self._listener.drift
+        self._turns.append(Turn(turn.start_samples, turn.end_samples, steps, cache, *counts, self._parts(turn), drift))
         await self._interleaver.drop()
         self._listener.close()
         self._turn = None

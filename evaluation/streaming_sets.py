@@ -14,8 +14,9 @@ import numpy as np
 
 from ..streaming.clock import ms_to_samples
 from ..training.skills import Turn
-from ..training.speech_corpus import Speech, join, pad
-from ..training.speech_corpus import Spoken as Utterance
+from ..training.speech_corpus import Speech
+from ..training.spoken import Spoken as Utterance
+from ..training.spoken import join, pad
 from ..training.voices import TRAIN, Speaker, sample_speaker
 from .sets import draw_sentences
 from .streaming_trace import Spoken

@@ -74,7 +74,8 @@ class Part:
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One turn: the samples that its last final pass heard, its steps in order, and what was counted on the way.
-    `vectors` were given out with commits of ticks, and `final_vectors` of them are those of the end."""
+    `vectors` were given out with commits of ticks, and `final_vectors` of them are those of the end. `drift`: of each vector
+    that the final pass kept as it was committed, the cosine with the offline one."""
 
     start_samples: int
     end_samples: int
@@ -83,6 +84,7 @@ class Turn:
     vectors: int = 0
     final_vectors: int = 0
     parts: tuple[Part, ...] = ()
+    drift: tuple[float, ...] = ()
 
     @property
     def words(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from .fuse_prosody import (
     check_values,
     fuse_prosody,
     fuse_prosody_reference,
+    fuse_prosody_training,
     fuse_prosody_triton,
 )
 
@@ -18,5 +19,6 @@ __all__ = [
     "check_values",
     "fuse_prosody",
     "fuse_prosody_reference",
+    "fuse_prosody_training",
     "fuse_prosody_triton",
 ]

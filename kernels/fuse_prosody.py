@@ -1,8 +1,11 @@
 """Fused prosody pooling: the embeddings that the backbone reads, from prosody vectors and text tokens. Each
 group of token features becomes one row (mean, Linear, GELU, Linear), each token id one row (its embedding),
 and a `Layout` says where every row stands, so each row of the result is written exactly once. The torch
-function `fuse_prosody_reference` is the definition; on CUDA three Triton launches compute the same without
-the tensors in between. Pooling and projector are those of TextPro-SLM."""
+function `fuse_prosody_reference` is the definition. On CUDA three Triton launches compute the same without
+the tensors in between; from `CUBLAS_GROUPS` groups on, and wherever gradients are recorded, the products are
+cuBLAS (`prosody_gradients.py`). Pooling and projector are those of TextPro-SLM."""
+
+# mypy: disable-error-code="no-untyped-call"
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -10,8 +13,13 @@ from importlib.util import find_spec
 import torch
 from torch.nn import functional
 
+from .tiles import dense_rows
+
 TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 INDEX_DTYPES = (torch.int32, torch.int64)
+CUBLAS_GROUPS = 513
+"""From this many groups on the call is bound by its products and cuBLAS takes them; below it, which is serving,
+by reading the weights once. Chosen by count, not measured: `benchmarks/prosody_kernels.py` times both at 2,560."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +63,16 @@ def fuse_prosody(
 
     CUDA takes the Triton launches and never waits for the device, so a CUDA graph may capture the call.
     What follows: there the values of the indices are the caller's duty (`check_values` tests them, at the
-    price of a wait); a wrong one leaves rows wrong, but reads and writes nothing outside the tensors.
-    Everything else, and a call that autograd records, takes the torch definition. TypeError and ValueError
-    name what does not fit; on the CPU also the values.
+    price of a wait); a wrong one leaves rows wrong, but reads and writes nothing outside the tensors (from
+    `CUBLAS_GROUPS` groups on and with gradients, torch stops the device at a wrong row). Everything else takes
+    the torch definition. TypeError and ValueError name what does not fit; on the CPU also the values.
     """
     check_arguments(features, group_offsets, projector, token_ids, embedding, layout)
     if features.device.type == "cpu":
         check_values(features, group_offsets, token_ids, embedding, layout)
-    if _takes_triton(features, projector, embedding):
+    if _takes_triton(features):
+        if _records(features, projector, embedding) or group_offsets.shape[0] > CUBLAS_GROUPS:
+            return fuse_prosody_training(features, group_offsets, projector, token_ids, embedding, layout)
         return fuse_prosody_triton(features, group_offsets, projector, token_ids, embedding, layout)
     return fuse_prosody_reference(features, group_offsets, projector, token_ids, embedding, layout)
 
@@ -81,9 +91,7 @@ def fuse_prosody_reference(
     """
     groups = group_offsets.shape[0] - 1
     sizes = group_offsets.diff()
-    group_of_feature = torch.repeat_interleave(
-        torch.arange(groups, device=features.device), sizes, output_size=features.shape[0]
-    )
+    group_of_feature = torch.repeat_interleave(torch.arange(groups, device=features.device), sizes, output_size=features.shape[0])
     wide = torch.promote_types(features.dtype, torch.float32)
     sums = features.new_zeros((groups, features.shape[1]), dtype=wide)
     sums = sums.index_add(0, group_of_feature, features.to(wide))
@@ -116,15 +124,33 @@ def fuse_prosody_triton(
     out = features.new_empty((layout.rows, embedding.shape[1]))
     with torch.cuda.device_of(features):
         hidden = pool_linear_gelu(
-            _dense_rows(features),
+            dense_rows(features),
             group_offsets.contiguous(),
-            _dense_rows(projector.w1),
+            dense_rows(projector.w1),
             projector.b1.contiguous(),
         )
-        linear_scatter(
-            hidden, _dense_rows(projector.w2), projector.b2.contiguous(), layout.group_rows.contiguous(), out
-        )
-        gather_rows(_dense_rows(embedding), token_ids.contiguous(), layout.token_rows.contiguous(), out)
+        linear_scatter(hidden, dense_rows(projector.w2), projector.b2.contiguous(), layout.group_rows.contiguous(), out)
+        gather_rows(dense_rows(embedding), token_ids.contiguous(), layout.token_rows.contiguous(), out)
+    return out
+
+
+def fuse_prosody_training(
+    features: torch.Tensor,
+    group_offsets: torch.Tensor,
+    projector: ProjectorWeights,
+    token_ids: torch.Tensor,
+    embedding: torch.Tensor,
+    layout: Layout,
+) -> torch.Tensor:
+    """Triton for pooling and gathering, cuBLAS for the products, with gradients for all floats; arguments as in
+    `fuse_prosody`, not checked. Needs what `fuse_prosody_triton` needs."""
+    from .prosody_gradients import FusedProsody, fuse_rows
+
+    weights = (projector.w1, projector.b1, projector.w2, projector.b2)
+    arguments = (features, group_offsets, *weights, token_ids, embedding, layout.group_rows, layout.token_rows)
+    if not _records(features, projector, embedding):
+        return fuse_rows(*arguments)[-1]
+    out: torch.Tensor = FusedProsody.apply(*arguments)
     return out
 
 
@@ -146,9 +172,7 @@ def check_arguments(
             "build it from the tensors of the two linear layers: ProjectorWeights(w1, b1, w2, b2)."
         )
     if not isinstance(layout, Layout):
-        raise TypeError(
-            f"layout is a {type(layout).__name__}, expected Layout; build Layout(group_rows, token_rows)."
-        )
+        raise TypeError(f"layout is a {type(layout).__name__}, expected Layout; build Layout(group_rows, token_rows).")
     floats = {
         "features": (features, 2),
         "projector.w1": (projector.w1, 2),
@@ -165,17 +189,11 @@ def check_arguments(
     }
     for name, (tensor, dimensions) in (floats | indices).items():
         if not isinstance(tensor, torch.Tensor):
-            raise TypeError(
-                f"{name} is a {type(tensor).__name__}, expected a torch.Tensor; convert it first."
-            )
+            raise TypeError(f"{name} is a {type(tensor).__name__}, expected a torch.Tensor; convert it first.")
         if tensor.dim() != dimensions:
-            raise ValueError(
-                f"{name} has shape {list(tensor.shape)}, expected {dimensions} dimension(s); reshape it."
-            )
+            raise ValueError(f"{name} has shape {list(tensor.shape)}, expected {dimensions} dimension(s); reshape it.")
         if tensor.device != features.device:
-            raise ValueError(
-                f"{name} is on {tensor.device}, expected {features.device} like features; move it with .to()."
-            )
+            raise ValueError(f"{name} is on {tensor.device}, expected {features.device} like features; move it with .to().")
     for name, (tensor, _) in floats.items():
         if not tensor.is_floating_point() or tensor.dtype != features.dtype:
             raise TypeError(
@@ -197,9 +215,7 @@ def _check_sizes(
     layout: Layout,
 ) -> None:
     if group_offsets.shape[0] == 0:
-        raise ValueError(
-            "group_offsets is empty, expected groups + 1 offsets; pass [0] when there are no groups."
-        )
+        raise ValueError("group_offsets is empty, expected groups + 1 offsets; pass [0] when there are no groups.")
     hidden = embedding.shape[1]
     groups = group_offsets.shape[0] - 1
     expected = {
@@ -252,17 +268,11 @@ def check_values(
         )
 
 
-def _takes_triton(features: torch.Tensor, projector: ProjectorWeights, embedding: torch.Tensor) -> bool:
+def _takes_triton(features: torch.Tensor) -> bool:
+    return features.is_cuda and features.dtype in TRITON_DTYPES and torch.version.hip is None and find_spec("triton") is not None
+
+
+def _records(features: torch.Tensor, projector: ProjectorWeights, embedding: torch.Tensor) -> bool:
+    """Whether autograd will want gradients of the call."""
     floats = (features, projector.w1, projector.b1, projector.w2, projector.b2, embedding)
-    records = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in floats)
-    return (
-        features.is_cuda
-        and not records
-        and features.dtype in TRITON_DTYPES
-        and torch.version.hip is None
-        and find_spec("triton") is not None
-    )
-
-
-def _dense_rows(matrix: torch.Tensor) -> torch.Tensor:
-    return matrix if matrix.stride(-1) == 1 else matrix.contiguous()
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in floats)

@@ -39,9 +39,7 @@ def gather_rows_kernel(
     tl.store(out + row[:, None] * out_stride + column[None, :], vectors, mask=present & has_column)
 
 
-def gather_rows(
-    embedding: torch.Tensor, token_ids: torch.Tensor, rows: torch.Tensor, out: torch.Tensor
-) -> None:
+def gather_rows(embedding: torch.Tensor, token_ids: torch.Tensor, rows: torch.Tensor, out: torch.Tensor) -> None:
     """One launch: rows int [n_tokens] of `out` [n_rows, H] become rows token_ids int [n_tokens] of
     [vocabulary, H].
 

@@ -59,9 +59,7 @@ def linear_scatter_kernel(
     tl.store(target, sums.to(out.dtype.element_ty), mask=present[:, None] & has_column[None, :])
 
 
-def linear_scatter(
-    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, rows: torch.Tensor, out: torch.Tensor
-) -> None:
+def linear_scatter(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, rows: torch.Tensor, out: torch.Tensor) -> None:
     """One launch: [groups, K], [H, K], [H], int [groups] into those rows of `out` [n_rows, H]; other rows
     are not touched.
 

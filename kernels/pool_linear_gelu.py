@@ -60,9 +60,7 @@ def pool_linear_gelu_kernel(
     weight_column = weight + column.to(tl.int64)[None, :] * weight_stride
     sums = tl.zeros((GROUPS, COLUMNS), dtype=tl.float32)
     first = 0
-    while (
-        first < longest
-    ):  # not range: the interpreter of Triton 3.6 cannot take its end from a tensor under NumPy 2.4
+    while first < longest:  # not range: the interpreter of Triton 3.6 cannot take its end from a tensor under NumPy 2.4
         for depth in range(0, FEATURE_DIM, DEPTH):
             k = depth + tl.arange(0, DEPTH)  # [DEPTH]
             has_k = k < FEATURE_DIM
@@ -70,9 +68,7 @@ def pool_linear_gelu_kernel(
             for i in tl.static_range(POOL_ROWS):
                 row = start + first + i  # [GROUPS], int64
                 source = features + row[:, None] * feature_stride + k[None, :]
-                pooled += tl.load(source, mask=(row < stop)[:, None] & has_k[None, :], other=0.0).to(
-                    tl.float32
-                )
+                pooled += tl.load(source, mask=(row < stop)[:, None] & has_k[None, :], other=0.0).to(tl.float32)
             pooled = pooled * share[:, None]
             tile = tl.load(weight_column + k[:, None], mask=has_k[:, None] & has_column[None, :], other=0.0)
             sums = tl.dot(pooled.to(tile.dtype), tile, sums, input_precision="ieee")

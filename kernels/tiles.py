@@ -1,7 +1,7 @@
-"""Tile shapes of the two matrix kernels. A table by the number of groups takes the place of an autotuner:
-which variant runs is known from the sizes alone, so a CUDA graph captures what a test ran, and no request
-pays for a search. All sides are powers of two and at least 16 (`tl.dot` needs both); the last line of a
-table serves every larger size."""
+"""Tile shapes of the two matrix kernels, and the layout that all kernels ask of a matrix. A table by the number
+of groups takes the place of an autotuner: which variant runs is known from the sizes alone, so a CUDA graph
+captures what a test ran, and no request pays for a search. All sides are powers of two and at least 16 (`tl.dot`
+needs both); the last line of a table serves every larger size."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +31,9 @@ def choose_tiles(table: Sequence[Tiles], groups: int, dtype: torch.dtype) -> Til
     tiles = next((line for line in table if groups <= line.up_to), table[-1])
     if dtype.itemsize <= 2:
         return tiles
-    return Tiles(
-        tiles.up_to, tiles.groups, tiles.columns, max(16, tiles.depth // 2), tiles.warps, tiles.stages
-    )
+    return Tiles(tiles.up_to, tiles.groups, tiles.columns, max(16, tiles.depth // 2), tiles.warps, tiles.stages)
+
+
+def dense_rows(matrix: torch.Tensor) -> torch.Tensor:
+    """The matrix with a last dimension of stride 1, copied where it has another."""
+    return matrix if matrix.stride(-1) == 1 else matrix.contiguous()

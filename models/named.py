@@ -16,10 +16,12 @@ from .checkpoint import CONFIG, Checkpoint, load_checkpoint, load_tokenizer
 from .errors import CheckpointError, InputError
 from .pair import join_pair, load_pair
 from .presets import PRESETS, preset_folders
+from .random_models import is_random, open_random, random_shapes
 from .released import ReleasedParts, load_released
 from .released_files import read_json
 from .released_settings import FusionOptions
 from .whisper_full import FullSettings, FullWhisper
+from .whisper_settings import with_stored
 
 BUNDLED = "tiny"
 GENERATION = "generation_config.json"
@@ -54,15 +56,19 @@ def check_model(model: str | Path | Pair, cache: Path | None = None) -> None:
     elif (preset := PRESETS.get(str(model))) is not None:
         if preset.repositories:
             preset_folders(preset, cache)
+    elif is_random(model):
+        random_shapes(str(model))
     else:
         model_folder(model)
 
 
 def open_model(model: str | Path | Pair, cache: Path | None = None) -> Checkpoint:
-    """The checkpoint of a preset, of a pair, or of a folder with a `textpro_config.json`: the project's own layout, or a
-    released one that holds both parts. `cache` is the hub's, None the usual one. InputError where it is not here,
-    CheckpointError where something in it does not fit."""
+    """The checkpoint of a preset, of random weights (`random:7b`), of a pair, or of a folder with a `textpro_config.json`: the
+    project's own layout, or a released one that holds both parts. `cache` is the hub's, None the usual one. InputError where
+    it is not here, CheckpointError where something in it does not fit, DeviceError where random weights have no room."""
     check_model(model, cache)
+    if is_random(model):
+        return open_random(str(model))
     if isinstance(model, Pair):
         encoder, backbone = model.encoder.expanduser(), model.backbone.expanduser()
         if is_released(backbone):
@@ -90,6 +96,8 @@ def model_files(model: str | Path | Pair, cache: Path | None = None) -> dict[str
     """The folders that `open_model` reads, by the name of their part."""
     if isinstance(model, Pair):
         return {"speech": model.encoder.expanduser(), "backbone": model.backbone.expanduser()}
+    if is_random(model):
+        raise InputError(f"{model} is made of random numbers and has no files: name a preset or a folder")
     preset = PRESETS.get(str(model))
     if preset is not None and preset.repositories:
         return {str(role): folder for role, folder in preset_folders(preset, cache).items()}
@@ -108,7 +116,7 @@ def join_released(parts: ReleasedParts, name: str) -> Checkpoint:
     heard = FullSettings(prosody_layer=settings.prosody_layer, prosody_at=settings.prosody_at)
     tokenizer = load_tokenizer(parts.backbone_folder)
     checkpoint = join_pair(
-        FullWhisper(parts.speech, load_tokenizer(folder), extractor, heard),
+        FullWhisper(parts.speech, load_tokenizer(folder), extractor, with_stored(folder, heard)),
         parts.backbone,
         tokenizer,
         parts.projector,

@@ -30,6 +30,7 @@ from .errors import CheckpointError
 from .fusion import Fusion
 from .tokens import CUT_OFF, TURN_START
 from .whisper_full import FullSettings, FullWhisper
+from .whisper_settings import with_stored
 
 QWEN_MARKER = "<|repo_name|>"
 """The token that the released models put before a group of text tokens."""
@@ -115,7 +116,7 @@ def load_full_whisper(folder: Path, settings: FullSettings | None = None) -> Ful
     model = load_model(folder, AutoModelForSpeechSeq2Seq, "Whisper")
     if not isinstance(model, WhisperForConditionalGeneration):
         raise CheckpointError(f"{folder} holds a {type(model).__name__}: expected a Whisper")
-    return FullWhisper(model, tokenizer, extractor, settings)
+    return FullWhisper(model, tokenizer, extractor, with_stored(folder, settings))
 
 
 def _check_fusion(speech: FullWhisper, projector: ProjectorWeights | None, fusion: Fusion) -> None:

@@ -11,7 +11,7 @@ import torch
 from ..kernels.fuse_prosody import ProjectorWeights
 from .backbone import Backbone
 from .checkpoint import Checkpoint
-from .errors import DeviceError
+from .errors import DeviceError, InputError
 from .whisper_full import FullWhisper
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -32,6 +32,21 @@ def place(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> C
     except (RuntimeError, AssertionError) as error:  # torch's own for a device that is absent or full
         raise DeviceError(f"the model does not go to {device} ({error}): use the CPU, or free memory there") from error
     return replace(checkpoint, backbone=Backbone(backbone.model, projector, backbone.marker_id))
+
+
+def place_by_name(checkpoint: Checkpoint, device: str) -> Checkpoint:
+    """The checkpoint on the device of that name ("cpu", "cuda", "cuda:1"), in bfloat16 on a GPU. "auto": on a GPU where torch
+    sees one and the recognizer can use it (a full one). InputError for a name that is none, DeviceError as `place`."""
+    if device == "auto":
+        chosen = likely_device() if isinstance(checkpoint.speech, FullWhisper) else torch.device("cpu")
+    else:
+        try:
+            chosen = torch.device(device)
+        except RuntimeError as error:
+            raise InputError(f"device {device!r} is none that torch knows: expected auto, cpu, cuda or cuda:1") from error
+    if chosen == checkpoint.backbone.device:
+        return checkpoint
+    return place(checkpoint, chosen, torch.float32 if chosen.type == "cpu" else torch.bfloat16)
 
 
 def likely_device() -> torch.device:

@@ -1,60 +1,27 @@
-"""WhisperPro piece by piece: the state of one turn and the four kinds of work on it (Encode, Verify, Extend, Prosody).
+"""WhisperPro piece by piece: the four kinds of work on a turn (Encode, Verify, Extend, Prosody) and the model that does it.
 
-Nothing that is final is computed twice: encoder keys and values, encoder states, cross-attention keys and values and
-prosody states are appended to buffers, and rolling back lowers a number. A block that is not complete yet is provisional:
-the next Encode of the turn drops it and encodes it whole. `SpeechStream` is the state, `StreamingWhisperPro` the code;
-what it computes equals `WhisperPro.encode` and `WhisperPro.decode` on the whole turn (tests: within 1e-4 in fp32).
+What has been computed of a turn is in its `SpeechStream`; work on several turns runs in common passes (`speech_passes.py`).
+What is computed equals `WhisperPro.encode` and `WhisperPro.decode` on the whole turn (tests: within 1e-4 in fp32).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .alignment import spikes
 from .errors import CapacityError, EngineError
-from .whisperpro import WhisperPro, WhisperProConfig
+from .speech_passes import DecoderPiece, decode_pass, encode_pass
+from .speech_state import SpeechStream as SpeechStream
+from .whisperpro import WhisperPro
 
-
-class SpeechStream:
-    """What has been computed of one turn. `frames` encoder frames are there, of which `final_frames` will not change."""
-
-    def __init__(self, config: WhisperProConfig) -> None:
-        self.config = config
-        heads, dim = config.heads, config.d_model // config.heads
-        positions = config.max_prompt + 2 + config.max_tokens + 2
-        self.mel = torch.zeros(config.n_mels, 0)
-        self.frames = self.final_frames = 0
-        self.encoder_keys = torch.empty(config.encoder_layers, heads, config.max_frames, dim)
-        self.encoder_values = torch.empty_like(self.encoder_keys)
-        self.cross_keys = torch.empty(config.decoder_layers, heads, config.max_frames, dim)
-        self.cross_values = torch.empty_like(self.cross_keys)
-        self.ctc_best: NDArray[np.int64] = np.zeros(config.max_frames, np.int64)
-        self.self_keys = torch.empty(config.decoder_layers, heads, positions, dim)
-        self.self_values = torch.empty_like(self.self_keys)
-        self.prosody_keys = torch.empty(config.prosody_layer, heads, positions, dim)
-        self.prosody_values = torch.empty_like(self.prosody_keys)
-        self.prosody_length = 0
-
-    def path(self) -> list[tuple[int, int]]:
-        """The CTC head's spikes so far: (frame, token id)."""
-        return spikes(self.ctc_best[: self.frames], self.config.pad)
-
-    def drop_provisional(self) -> None:
-        """Forget the incomplete block; speech goes on and it will be encoded whole."""
-        self.frames = self.final_frames
-        self.mel = self.mel[:, : 2 * self.final_frames]
-
-    def keep_prosody(self, positions: int) -> None:
-        """Forget the prosody states from decoder position `positions` on."""
-        self.prosody_length = min(self.prosody_length, positions)
+One = TypeVar("One")
+Other = TypeVar("Other")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,26 +98,66 @@ class StreamingWhisperPro:
         return SpeechStream(self.config)
 
     def run(self, items: Sequence[Any]) -> list[object]:
-        """One result for each item, an exception where it failed. Items of one call belong to different streams."""
-        return [self._run(item) for item in items]
-
-    def _run(self, item: object) -> object:
-        try:
-            match item:
-                case Encode():
-                    return self.encode(item)
-                case Verify():
-                    return self.verify(item)
-                case Extend():
-                    return self.extend(item)
-                case Prosody():
-                    return self.prosody(item)
-        except Exception as error:
-            return error
-        raise EngineError(f"{type(item).__name__} is no work for WhisperPro: expected Encode, Verify, Extend or Prosody")
+        """One result for each item, an exception where it failed. Items of one call belong to different streams; those of a
+        kind run together."""
+        kinds: dict[type, Callable[[Sequence[Any]], Sequence[object]]] = {
+            Encode: self._encode,
+            Verify: self._verify,
+            Extend: self._extend,
+            Prosody: self._prosody,
+        }
+        unknown = "is no work for WhisperPro: expected Encode, Verify, Extend or Prosody"
+        results: list[object] = [EngineError(f"{type(item).__name__} {unknown}") for item in items]
+        for kind, work in kinds.items():
+            places = [place for place, item in enumerate(items) if type(item) is kind]
+            for place, result in zip(places, _together(work, [items[place] for place in places]), strict=True):
+                results[place] = result
+        return results
 
     def encode(self, item: Encode) -> int:
         """Returns the number of final frames."""
+        return _only(self._encode([item]))
+
+    def verify(self, item: Verify) -> Verified:
+        """See `Verify`."""
+        return _only(self._verify([item]))
+
+    def extend(self, item: Extend) -> Extended:
+        """See `Extend`."""
+        return _only(self._extend([item]))
+
+    def prosody(self, item: Prosody) -> NDArray[np.float32]:
+        """Vectors [n_tokens, dim] of the tokens; their states stay for the tokens behind them."""
+        return _only(self._prosody([item]))
+
+    def _encode(self, items: Sequence[Encode]) -> list[int | Exception]:
+        """Block by block, each stream's next one in a common pass."""
+        plans = [self._take_in(item) for item in items]
+        failed: dict[int, Exception] = {place: plan for place, plan in enumerate(plans) if isinstance(plan, Exception)}
+        block = self.config.block_frames
+        while True:
+            due: dict[int, tuple[SpeechStream, int]] = {}
+            for place, (item, plan) in enumerate(zip(items, plans, strict=True)):
+                if place in failed or isinstance(plan, Exception):
+                    continue
+                stream, (complete, available) = item.stream, plan
+                block_end = (stream.frames // block + 1) * block
+                if block_end <= complete:
+                    due[place] = stream, block_end
+                elif item.tail is not None and stream.frames < available:
+                    due[place] = stream, min(block_end, available)
+            if not due:
+                break
+            for (place, (stream, end)), error in zip(due.items(), _together(self._encode_to, [*due.values()]), strict=True):
+                plan = plans[place]
+                if isinstance(error, Exception):
+                    failed[place] = error
+                elif not isinstance(plan, Exception) and end % block == 0 and end <= plan[0]:
+                    stream.final_frames = end
+        return [failed.get(place) or item.stream.final_frames for place, item in enumerate(items)]
+
+    def _take_in(self, item: Encode) -> tuple[int, int] | Exception:
+        """Add the item's mel to its stream's; gives the frames that will stay and those that there are in all."""
         stream, config = item.stream, self.config
         stream.drop_provisional()
         stream.mel = torch.cat([stream.mel, torch.from_numpy(item.mel).T], 1)
@@ -161,81 +168,82 @@ class StreamingWhisperPro:
                 stream.mel = torch.cat([stream.mel, stream.mel[:, -1:]], 1)
         available = stream.mel.shape[1] // 2
         if available > config.max_frames:
-            raise CapacityError(
+            return CapacityError(
                 f"{available} encoder frames do not fit into the window of {config.max_frames}: cut the turn before"
             )
-        while stream.final_frames + config.block_frames <= complete:
-            self._encode_frames(stream, stream.final_frames + config.block_frames)
-            stream.final_frames = stream.frames
-        while item.tail is not None and stream.frames < available:
-            block_end = (stream.frames // config.block_frames + 1) * config.block_frames
-            self._encode_frames(stream, min(block_end, available))
-        return stream.final_frames
+        return complete, available
 
-    def _encode_frames(self, stream: SpeechStream, end: int) -> None:
-        """Encode frames `stream.frames` to `end`, all of one block, on top of the cached ones."""
-        start = stream.frames
-        whisper: Any = self.model.whisper  # its layers are declared as plain modules
-        hidden = self._stem(stream.mel, start, end) + whisper.encoder.embed_positions.weight[start:end]
-        for index, layer in enumerate(whisper.encoder.layers):
-            normed = layer.self_attn_layer_norm(hidden)
-            keys, values = stream.encoder_keys[index], stream.encoder_values[index]
-            keys[:, start:end], values[:, start:end] = _keys_values(layer.self_attn, normed)
-            hidden = hidden + _attend(layer.self_attn, normed, keys[:, :end], values[:, :end])
-            hidden = hidden + layer.fc2(F.gelu(layer.fc1(layer.final_layer_norm(hidden))))
-        states = whisper.encoder.layer_norm(hidden)
-        for index, layer in enumerate(whisper.decoder.layers):
-            keys, values = stream.cross_keys[index], stream.cross_values[index]
-            keys[:, start:end], values[:, start:end] = _keys_values(layer.encoder_attn, states)
-        stream.ctc_best[start:end] = self.model.ctc(states).argmax(-1).numpy()
-        stream.frames = end
+    def _encode_to(self, due: Sequence[tuple[SpeechStream, int]]) -> list[None]:
+        encode_pass(self.model, due)
+        return [None] * len(due)
 
-    def _stem(self, mel: Tensor, start: int, end: int) -> Tensor:
-        """Frames start..end of `WhisperPro.stem`, [frames, dim], from the mel they depend on."""
-        if start == 0:
-            return self.model.stem(mel[None, :, : 2 * end])[0]
-        encoder: Any = self.model.whisper.encoder
-        piece = mel[None, :, 2 * start - 3 : 2 * end]
-        hidden = F.gelu(F.conv1d(piece, encoder.conv1.weight, encoder.conv1.bias))
-        return F.gelu(F.conv1d(hidden, encoder.conv2.weight, encoder.conv2.bias, stride=2))[0].T
+    def _verify(self, items: Sequence[Verify]) -> list[Verified]:
+        pieces = []
+        for item in items:
+            tokens = (*item.prefix, *item.draft)
+            pieces.append(DecoderPiece(item.stream, 0, tokens, (item.stream.frames,) * len(tokens)))
+        states = decode_pass(self.model, pieces, _text_memory)
+        checked = [hidden[len(item.prefix) - 1 :] for item, hidden in zip(items, states, strict=True)]
+        best = self._best(torch.cat(checked))
+        results = []
+        for item in items:
+            own, best = best[: len(item.draft) + 1], best[len(item.draft) + 1 :]
+            agreed = 0
+            while agreed < len(item.draft) and own[agreed] == item.draft[agreed]:
+                agreed += 1
+            results.append(Verified(agreed, own[agreed]))
+        return results
 
-    def verify(self, item: Verify) -> Verified:
-        """See `Verify`."""
-        stream, tokens = item.stream, (*item.prefix, *item.draft)
-        visible = [stream.frames] * len(tokens)
-        hidden = self._decode(stream, 0, tokens, visible, stream.self_keys, stream.self_values)
-        scores = self.model.token_logits(self.model.whisper.decoder.layer_norm(hidden[len(item.prefix) - 1 :]))
-        best = scores.argmax(-1).tolist()
-        agreed = 0
-        while agreed < len(item.draft) and best[agreed] == item.draft[agreed]:
-            agreed += 1
-        return Verified(agreed, best[agreed])
+    def _extend(self, items: Sequence[Extend]) -> list[Extended | Exception]:
+        """Token by token, each stream's next one in a common pass."""
+        tokens: list[list[int]] = [[] for _ in items]
+        following = [item.next_token for item in items]
+        failed: dict[int, Exception] = {}
+        while True:
+            going = [
+                place
+                for place, item in enumerate(items)
+                if place not in failed and following[place] != self.config.end_of_text and len(tokens[place]) < item.limit
+            ]
+            if not going:
+                break
+            pieces = [
+                DecoderPiece(
+                    items[place].stream,
+                    items[place].length + len(tokens[place]),
+                    (following[place],),
+                    (items[place].stream.frames,),
+                )
+                for place in going
+            ]
+            for place, token in zip(going, _together(self._next_tokens, pieces), strict=True):
+                if isinstance(token, Exception):
+                    failed[place] = token
+                else:
+                    tokens[place].append(following[place])
+                    following[place] = token
+        end = self.config.end_of_text
+        return [failed.get(place) or Extended(tuple(found), following[place] == end) for place, found in enumerate(tokens)]
 
-    def extend(self, item: Extend) -> Extended:
-        """See `Extend`."""
-        stream, token, tokens = item.stream, item.next_token, list[int]()
-        while token != self.config.end_of_text:
-            if len(tokens) >= item.limit:
-                return Extended(tuple(tokens), False)
-            position = item.length + len(tokens)
-            hidden = self._decode(
-                stream, position, (token,), [stream.frames], stream.self_keys, stream.self_values
-            )
-            tokens.append(token)
-            token = int(self.model.token_logits(self.model.whisper.decoder.layer_norm(hidden[-1])).argmax())
-        return Extended(tuple(tokens), True)
+    def _next_tokens(self, pieces: Sequence[DecoderPiece]) -> list[int]:
+        """The likeliest token behind each piece."""
+        return self._best(torch.cat([hidden[-1:] for hidden in decode_pass(self.model, pieces, _text_memory)]))
 
-    def prosody(self, item: Prosody) -> NDArray[np.float32]:
-        """Vectors [n_tokens, dim] of the tokens; their states stay for the tokens behind them."""
-        stream = item.stream
-        if item.start > stream.prosody_length:
-            raise EngineError(f"prosody of position {item.start} asked for, but {stream.prosody_length} are there")
-        hidden = self._decode(
-            stream, item.start, item.tokens, item.visible, stream.prosody_keys, stream.prosody_values
-        )
-        stream.prosody_length = item.start + len(item.tokens)
-        vectors: NDArray[np.float32] = hidden.float().numpy().copy()
-        return vectors
+    def _best(self, states: Tensor) -> list[int]:
+        """Likeliest next tokens [n] of states [n, dim]."""
+        best: list[int] = self.model.token_logits(self.model.whisper.decoder.layer_norm(states)).argmax(-1).tolist()
+        return best
+
+    def _prosody(self, items: Sequence[Prosody]) -> list[NDArray[np.float32]]:
+        pieces = []
+        for item in items:
+            if item.start > item.stream.prosody_length:
+                raise EngineError(f"prosody of position {item.start} asked for, but {item.stream.prosody_length} are there")
+            pieces.append(DecoderPiece(item.stream, item.start, item.tokens, item.visible))
+        states = decode_pass(self.model, pieces, _prosody_memory)
+        for piece in pieces:
+            piece.stream.prosody_length = piece.end
+        return [hidden.float().numpy().copy() for hidden in states]
 
     def tone_probabilities(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probabilities of the tones, [4], from the mean of token vectors [n_tokens, dim]."""
@@ -244,48 +252,30 @@ class StreamingWhisperPro:
             probabilities: NDArray[np.float32] = self.model.tone(mean).softmax(-1).numpy()
         return probabilities
 
-    def _decode(
-        self,
-        stream: SpeechStream,
-        start: int,
-        tokens: Sequence[int],
-        visible: Sequence[int],
-        self_keys: Tensor,
-        self_values: Tensor,
-    ) -> Tensor:
-        """States [n_tokens, dim] after as many layers as `self_keys` has, caching keys and values from `start` on."""
-        n, end = len(tokens), start + len(tokens)
-        decoder: Any = self.model.whisper.decoder  # its layers are declared as plain modules
-        if end > self_keys.shape[2]:
-            raise CapacityError(f"{end} decoder positions do not fit into {self_keys.shape[2]}: cut the turn before")
-        hidden = decoder.embed_tokens(torch.tensor(tokens)) + decoder.embed_positions.weight[start:end]
-        causal = None if n == 1 else torch.ones(n, end, dtype=torch.bool).tril(start)
-        widest = max(visible)
-        cross = None
-        if min(visible) < widest:
-            cross = torch.arange(widest) < torch.tensor(visible)[:, None]
-        for index, layer in enumerate(decoder.layers[: len(self_keys)]):
-            normed = layer.self_attn_layer_norm(hidden)
-            keys, values = self_keys[index], self_values[index]
-            keys[:, start:end], values[:, start:end] = _keys_values(layer.self_attn, normed)
-            hidden = hidden + _attend(layer.self_attn, normed, keys[:, :end], values[:, :end], causal)
-            normed = layer.encoder_attn_layer_norm(hidden)
-            keys, values = stream.cross_keys[index], stream.cross_values[index]
-            hidden = hidden + _attend(layer.encoder_attn, normed, keys[:, :widest], values[:, :widest], cross)
-            hidden = hidden + layer.fc2(F.gelu(layer.fc1(layer.final_layer_norm(hidden))))
-        return hidden
+
+def _text_memory(stream: SpeechStream) -> tuple[Tensor, Tensor]:
+    return stream.self_keys, stream.self_values
 
 
-def _keys_values(attention: Any, states: Tensor) -> tuple[Tensor, Tensor]:
-    """Keys and values [heads, n, head_dim] of states [n, dim]."""
-    shape = (states.shape[0], attention.num_heads, attention.head_dim)
-    return attention.k_proj(states).view(shape).transpose(0, 1), attention.v_proj(states).view(shape).transpose(0, 1)
+def _prosody_memory(stream: SpeechStream) -> tuple[Tensor, Tensor]:
+    return stream.prosody_keys, stream.prosody_values
 
 
-def _attend(attention: Any, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Whisper's attention of queries [n, dim] over keys and values [heads, m, head_dim]; mask [n, m] is True where seen."""
-    n = queries.shape[0]
-    query = (attention.q_proj(queries) * attention.scaling).view(n, attention.num_heads, attention.head_dim)
-    out = F.scaled_dot_product_attention(query.transpose(0, 1), keys, values, attn_mask=mask, scale=1.0)
-    result: Tensor = attention.out_proj(out.transpose(0, 1).reshape(n, -1))
+def _together(work: Callable[[Sequence[One]], Sequence[Other]], items: Sequence[One]) -> list[Other | Exception]:
+    """The results of doing the work on all items at once; where that fails, on each alone, so that only the guilty fail."""
+    if not items:
+        return []
+    try:
+        return list(work(items))
+    except Exception as error:
+        if len(items) == 1:
+            return [error]
+        return [result for item in items for result in _together(work, [item])]
+
+
+def _only(results: Sequence[One | Exception]) -> One:
+    """The result of the one item, or its error raised."""
+    (result,) = results
+    if isinstance(result, Exception):
+        raise result
     return result

@@ -3,7 +3,8 @@
 Serves any Hugging Face Whisper checkpoint, and WhisperPro as released (arXiv 2605.05927), whose prosody vector of a token
 is a decoder state at that token. Features, prompt, suppressed tokens and the no-speech rule are the checkpoint's own; the
 decoding is greedy. Nothing is kept between passes: tokens and vectors depend on the given samples alone, so ticks cannot
-change what the final pass says. The counterpart for causal encoders is `speech_stream.py`.
+change what the final pass says. What stands before the text is in `whisper_prompt.py`, word times in `whisper_times.py`,
+windows in `whisper_encoder.py`. The counterpart for causal encoders is `speech_stream.py`.
 """
 
 from __future__ import annotations
@@ -17,13 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, WhisperFeatureExtractor, WhisperForConditionalGeneration
-from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
 from .errors import CapacityError, CheckpointError, EngineError
+from .whisper_encoder import SAMPLE_RATE, WINDOWS_S, encode, window_samples
+from .whisper_prompt import Prompt, first_of, ids_of, start_of_previous
+from .whisper_times import published_heads, token_ends
 
-SAMPLE_RATE = 16_000
-ENCODER_FRAME_SAMPLES = 320
-"""Two mel frames of 10 ms."""
 MAX_TOKENS_PER_SECOND, TOKENS_AT_ONCE = 25, 8
 """A hypothesis faster than this is a loop; Whisper's own room is 15 a second over a full window."""
 MAX_PROMPT = 48
@@ -38,35 +38,43 @@ ProsodyAt = Literal["predicts", "reads"]
 class FullSettings:
     """`language` as a code or an English name, None: detected in each pass. `prosody_layer`: index into the decoder's
     `hidden_states` that holds prosody, None for a plain Whisper. A token's vector is the state at the position that
-    `predicts` it (what `generate` collects) or at the one that `reads` it."""
+    `predicts` it (what `generate` collects) or at the one that `reads` it. `alignment_heads`: (layer, head) of those that
+    follow the audio, none: as the generation settings say. `encoder_window_s`: the shortest window that the encoder may be
+    given, None: the trained one always."""
 
     language: str | None = None
     prosody_layer: int | None = None
     prosody_at: ProsodyAt = "predicts"
+    alignment_heads: tuple[tuple[int, int], ...] = ()
+    encoder_window_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Transcribe:
     """Recognize all samples of a segment so far, float32 [n] at 16 kHz. `stream` stands for the segment, whose items keep
     their order. `prosody`: vectors are wanted too. `prompt` are tokens of what was said right before; the last
-    `FullWhisper.max_prompt` of them count. `language`: its token, None: as the settings say, or found."""
+    `FullWhisper.max_prompt` of them count. `language`: its token, None: as the settings say, or found. `times`: so are the
+    ends of the tokens, where the checkpoint can tell them."""
 
     stream: object
     samples: NDArray[np.float32]
     prosody: bool = False
     prompt: tuple[int, ...] = ()
     language: int | None = None
+    times: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Transcribed:
     """Text tokens and their prosody vectors [n_tokens, feature_dim], of dimension 0 where there are none or none wanted.
-    `language`: the token of the one that was written, and how probable it was; None for a checkpoint of English alone."""
+    `language`: the token of the one that was written, and how probable it was; None for a checkpoint of English alone.
+    `ends`: the sample of the segment in which each token ends, not decreasing; None where not wanted or not known."""
 
     tokens: tuple[int, ...]
     vectors: NDArray[np.float32]
     language: int | None = None
     language_probability: float = 0.0
+    ends: NDArray[np.int64] | None = None
 
 
 class FullWhisper:
@@ -88,14 +96,15 @@ class FullWhisper:
         config = model.config
         _check_parts(config, tokenizer, extractor, self.settings)
         self._not_text = frozenset(tokenizer.get_added_vocab().values())
-        self._prompt = _Prompt(model, self.settings.language)
+        self._prompt = Prompt(model, self.settings.language)
         generation = model.generation_config
-        self._ends = _ids(_first(generation, config, "eos_token_id"))
-        self._suppressed = _ids(getattr(generation, "suppress_tokens", None))
-        self._begin_suppressed = _ids(getattr(generation, "begin_suppress_tokens", None))
-        self._start_of_previous = _start_of_previous(generation, tokenizer)
+        self._ends = ids_of(first_of(generation, config, "eos_token_id"))
+        self._suppressed = ids_of(getattr(generation, "suppress_tokens", None))
+        self._begin_suppressed = ids_of(getattr(generation, "begin_suppress_tokens", None))
+        self._start_of_previous = start_of_previous(generation, tokenizer)
         self.max_prompt = 0 if self._start_of_previous is None else MAX_PROMPT
         self.window_samples: int = extractor.n_samples
+        self.alignment_heads = self.settings.alignment_heads or published_heads(model)
         self.feature_dim: int = config.d_model if self.settings.prosody_layer is not None else 0
 
     def text(self, tokens: Sequence[int]) -> str:
@@ -122,14 +131,16 @@ class FullWhisper:
             raise CapacityError(f"{n_samples} samples do not fit into the window of {self.window_samples}: cut the turn before")
         if not n_samples:
             return Transcribed((), np.zeros((0, self.feature_dim), np.float32))
-        states = self._encode(item.samples)
+        states = self.encode(item.samples)
         prompt, generated, language = self._decode(states, item)
         is_text = [token not in self._not_text for token in generated]
-        vectors = np.zeros((len(generated), 0), np.float32)
+        vectors, ends = np.zeros((len(generated), 0), np.float32), None
         if item.prosody and self.settings.prosody_layer is not None:
             vectors = self._vectors(states, prompt, generated, self.settings.prosody_layer)
+        if item.times and self.alignment_heads:
+            ends = token_ends(self.model, self.alignment_heads, states, prompt, generated, n_samples)[np.array(is_text, bool)]
         tokens = tuple(token for token, kept in zip(generated, is_text, strict=True) if kept)
-        return Transcribed(tokens, vectors[np.array(is_text, bool)], *language)
+        return Transcribed(tokens, vectors[np.array(is_text, bool)], *language, ends)
 
     def language_id(self, language: str) -> int | None:
         """The token of a language by code or English name; None where the prompt has no place for it. CheckpointError for
@@ -141,11 +152,18 @@ class FullWhisper:
         room = self.model.config.max_target_positions - self._prompt.length - n_before
         return min(room, MAX_TOKENS_PER_SECOND * n_samples // SAMPLE_RATE + TOKENS_AT_ONCE)
 
-    def _encode(self, samples: NDArray[np.float32]) -> Tensor:
-        """Encoder states of the padded window, [1, frames, dim]."""
-        features = self.extractor(samples, sampling_rate=SAMPLE_RATE, return_tensors="pt")["input_features"]
-        states: Tensor = self.model.model.encoder(features.to(self.model.device, self.model.dtype)).last_hidden_state
-        return states
+    def encode(self, samples: NDArray[np.float32]) -> Tensor:
+        """Encoder states [1, frames, dim] of samples [n] at 16 kHz in their padded window, the shortest that is allowed."""
+        window = self.window_samples
+        if self.settings.encoder_window_s is not None:
+            window = window_samples(len(samples), self.settings.encoder_window_s, window)
+        padded = self.extractor(samples, sampling_rate=SAMPLE_RATE, return_tensors="pt", max_length=window)
+        features = padded["input_features"].to(self.model.device, self.model.dtype)
+        return encode(self.model.model.encoder, features)
+
+    def prompt(self, language: int | None = None) -> tuple[int, ...]:
+        """What stands before the text, for a language's token or the one that the settings name."""
+        return (self._prompt.start, *self._prompt.behind_start(self._prompt.named(language)))
 
     def _previous(self, prompt: tuple[int, ...]) -> tuple[int, ...]:
         """What stands before the start of transcript: the marker of what came before, and its tokens."""
@@ -194,70 +212,6 @@ class FullWhisper:
         return vectors
 
 
-class _Prompt:
-    """What stands before the text: start of transcript, and where the checkpoint has them language, task, no-timestamps."""
-
-    def __init__(self, model: WhisperForConditionalGeneration, language: str | None) -> None:
-        generation, config = model.generation_config, model.config
-        self.start: int = _first(generation, config, "decoder_start_token_id")
-        no_timestamps: int | None = getattr(generation, "no_timestamps_token_id", None)
-        self._no_speech = None if no_timestamps is None else no_timestamps - 1
-        languages: dict[str, int] = getattr(generation, "lang_to_id", None) or {}
-        self._by_name, self._languages = languages, sorted(languages.values())
-        language = language or getattr(generation, "language", None)
-        self._language = None if language is None else _language_id(language, languages)
-        if languages:
-            tasks: dict[str, int] = getattr(generation, "task_to_id", None) or {}
-            task = tasks.get(getattr(generation, "task", None) or "transcribe")
-            rest = [] if task is None else [task]
-        else:  # English only, or an older file that names its prompt by position
-            forced = _first(generation, config, "forced_decoder_ids") or []
-            rest = [token for _, token in forced if token not in (None, no_timestamps)]
-        self._rest = (*rest, *(() if no_timestamps is None else (no_timestamps,)))
-        self.length = 1 + bool(languages) + len(self._rest)
-
-    def language_id(self, language: str) -> int | None:
-        """See `FullWhisper.language_id`."""
-        return _language_id(language, self._by_name)
-
-    def choose_language(self, scores: Tensor, wanted: int | None) -> tuple[int | None, float]:
-        """The language to write, the likeliest where none is wanted or named, and its probability among all by the scores
-        [vocab] behind the start of transcript; None for a checkpoint of English alone."""
-        if not self._languages:
-            return None, 0.0
-        probabilities = scores[self._languages].softmax(-1)
-        language = self._language if wanted is None else wanted
-        if language is None:
-            language = self._languages[int(probabilities.argmax())]
-        return language, float(probabilities[self._languages.index(language)])
-
-    def behind_start(self, language: int | None) -> tuple[int, ...]:
-        """The prompt without its first token."""
-        return self._rest if language is None else (language, *self._rest)
-
-    def no_speech_probability(self, scores: Tensor) -> float:
-        """From the scores [vocab] behind the start of transcript."""
-        return 0.0 if self._no_speech is None else float(scores.softmax(-1)[self._no_speech])
-
-
-def _start_of_previous(generation: Any, tokenizer: PreTrainedTokenizerFast) -> int | None:
-    """The token before what was said before; None for a checkpoint without one."""
-    named: int | None = getattr(generation, "prev_sot_token_id", None)
-    return tokenizer.get_added_vocab().get("<|startofprev|>") if named is None else named
-
-
-def _language_id(language: str, languages: dict[str, int]) -> int | None:
-    """The token of a language; None for a checkpoint of English alone, whose prompt has no place for it."""
-    name = language.strip("<|>").lower()
-    code = TO_LANGUAGE_CODE.get(name, name)
-    if not languages and code == "en":
-        return None
-    if f"<|{code}|>" not in languages:
-        known = ", ".join(sorted(token.strip("<|>") for token in languages)) or "en"
-        raise CheckpointError(f"this Whisper does not know the language {language!r}: expected one of {known}, or none named")
-    return languages[f"<|{code}|>"]
-
-
 def _check_parts(
     config: Any, tokenizer: PreTrainedTokenizerFast, extractor: WhisperFeatureExtractor, settings: FullSettings
 ) -> None:
@@ -276,17 +230,13 @@ def _check_parts(
     layer = settings.prosody_layer
     if layer is not None and not 0 <= layer <= config.decoder_layers:
         raise CheckpointError(f"prosody_layer {layer}: expected 0 to {config.decoder_layers}, the decoder's layers")
+    if settings.encoder_window_s not in (None, *WINDOWS_S):
+        raise CheckpointError(f"encoder_window_s {settings.encoder_window_s}: expected one of {WINDOWS_S}, or none")
+    for layer, head in settings.alignment_heads:
+        if not (0 <= layer < config.decoder_layers and 0 <= head < config.decoder_attention_heads):
+            raise CheckpointError(
+                f"alignment head ({layer}, {head}): expected a layer below {config.decoder_layers} and a head below "
+                f"{config.decoder_attention_heads}; find them anew with `textpro-agent models align`"
+            )
     if settings.prosody_at not in get_args(ProsodyAt):
         raise CheckpointError(f"prosody_at {settings.prosody_at!r}: expected one of {get_args(ProsodyAt)}")
-
-
-def _first(generation: Any, config: Any, name: str) -> Any:
-    """A setting from generation_config.json, or else from config.json."""
-    value = getattr(generation, name, None)
-    return getattr(config, name, None) if value is None else value
-
-
-def _ids(value: int | Sequence[int] | None) -> list[int]:
-    if value is None:
-        return []
-    return [value] if isinstance(value, int) else [token for token in value if token >= 0]

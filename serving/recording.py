@@ -57,6 +57,7 @@ class Recording:
         self._reopening: set[asyncio.Task[None]] = set()
         self._tickets = 0
         self._open: dict[int, tuple[str, int]] = {}
+        self._keeps_sound = False
 
     @property
     def notice(self) -> str:
@@ -64,7 +65,8 @@ class Recording:
         return f"{CONSENT} It is kept in {self.path}."
 
     def begin(self, settings: SessionSettings, toolbox: Toolbox, voice_rate: int | None) -> None:
-        """The first line."""
+        """The first line. What was played is kept as sound where its echo is looked for."""
+        self._keeps_sound = settings.echo.mode != "off"
         values = dataclasses.asdict(dataclasses.replace(settings, history=()))
         values["history"] = [
             [entry.token_id, None if entry.vector is None else [float(value) for value in entry.vector]]
@@ -105,7 +107,7 @@ class Recording:
         await self._pass()
         line: dict[str, object] = {"did": ticket, "kind": kind, "cost": self._clock.now_samples() - began}
         if kind.endswith("chunk"):
-            line["chunk"] = _chunk_values(value) if isinstance(value, SpeechChunk) else None
+            line["chunk"] = _chunk_values(value, self._keeps_sound) if isinstance(value, SpeechChunk) else None
         elif kind.startswith("tool "):
             line |= {"fault": f"{type(value).__name__}: {value}"} if isinstance(value, Exception) else {"result": value}
         self._write(line)
@@ -209,12 +211,16 @@ class _NotedEvents(asyncio.Queue[Event | None]):
 
 def _sound_values(samples: NDArray[np.generic]) -> dict[str, object]:
     """Any samples [n] or [n, channels] as they are."""
-    packed = base64.b64encode(zlib.compress(np.ascontiguousarray(samples).tobytes(), 1)).decode()
-    return {"dtype": str(samples.dtype), "shape": list(samples.shape), "pcm": packed}
+    return {"dtype": str(samples.dtype), "shape": list(samples.shape), "pcm": _packed(samples)}
 
 
-def _chunk_values(chunk: SpeechChunk) -> dict[str, object]:
-    return {"samples": len(chunk.pcm), "words": [list(dataclasses.astuple(word)) for word in chunk.words]}
+def _packed(samples: NDArray[np.generic]) -> str:
+    return base64.b64encode(zlib.compress(np.ascontiguousarray(samples).tobytes(), 1)).decode()
+
+
+def _chunk_values(chunk: SpeechChunk, keeps_sound: bool) -> dict[str, object]:
+    sound = {"pcm": _packed(chunk.pcm)} if keeps_sound else {}
+    return {"samples": len(chunk.pcm), "words": [list(dataclasses.astuple(word)) for word in chunk.words], **sound}
 
 
 def _tool_values(toolbox: Toolbox, name: str) -> dict[str, Any]:

@@ -24,15 +24,19 @@ from websockets.http11 import Request as Handshake
 from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
-from ..models.errors import DeviceError, InputError
+from ..models.errors import CapacityError, DeviceError, InputError
 from .realtime.codec import RealtimeCodec
 from .realtime.config import check_session
-from .realtime.connection import Limits, RealtimeConnection
-from .realtime.session import RealtimeSession, SessionDefaults
-from .realtime.wire import Json
-from .server_access import DEFAULT_SECRET_S, SECRET_SECONDS, Access, Caller, Refused, check_binding
-from .server_http import Answer, Request, connection_class
+from .realtime.connection import After, Limits, RealtimeConnection
+from .realtime.extensions import ResumeOffer
+from .realtime.live import Live, now_ms
+from .realtime.session import SessionDefaults
+from .realtime.wire import Json, Output
+from .resume import Held, Keeper, ResumeSettings
+from .server_access import DEFAULT_SECRET_S, SECRET_SECONDS, Access, Caller, Refused, check_binding, resume_token_of
+from .server_http import Answer, Request, connection_class, web_file
 from .server_metrics import Metrics
+from .session_log import SessionLog
 from .twilio import TwilioSettings, refusal, serve_twilio
 
 if TYPE_CHECKING:
@@ -62,14 +66,17 @@ class ServerSettings:
     defaults: SessionDefaults = field(default_factory=SessionDefaults)
     tls: ssl.SSLContext | None = None
     twilio: TwilioSettings | None = None
+    resume: ResumeSettings = field(default_factory=ResumeSettings)
 
 
 @dataclass(slots=True)
 class _Visit:
-    """What was decided about a connection before its handshake."""
+    """What was decided about a connection before its handshake. Once it is served its place is given back by who serves it."""
 
     caller: Caller
     session: Json
+    token: str | None
+    is_served: bool = False
 
 
 class RealtimeServer:
@@ -83,6 +90,7 @@ class RealtimeServer:
         self._visits: dict[ServerConnection, _Visit] = {}
         self._calls: set[ServerConnection] = set()
         self._server: Server | None = None
+        self._keeper: Keeper | None = None
         self.is_draining = False
 
     @property
@@ -99,12 +107,19 @@ class RealtimeServer:
 
     @property
     def places_taken(self) -> int:
-        """Connections that admission counts."""
-        return len(self._visits) + len(self._calls)
+        """Sessions that admission counts, those of lost connections too."""
+        return len(self._visits) + len(self._calls) + self.keeper.places()
+
+    @property
+    def keeper(self) -> Keeper:
+        """The sessions whose clients may come back."""
+        assert self._keeper is not None
+        return self._keeper
 
     async def start(self) -> None:
-        """Listen. DeviceError where the address cannot be had."""
+        """Listen. DeviceError where the address cannot be had, InputError where logs cannot be kept."""
         settings = self._settings
+        self._keeper = Keeper(settings.resume, self._runtime.checkpoint)
         try:
             self._server = await serve(
                 self._serve,
@@ -125,11 +140,13 @@ class RealtimeServer:
         except OSError as error:
             place = f"{settings.host}:{settings.port}"
             reason = f"cannot listen at {place} ({error.strerror}): is another server there? Give another --port."
+            await self._keeper.close()
             raise DeviceError(reason) from None
 
     async def drain(self) -> None:
         """Take nobody new, let running turns finish, and end."""
         self.is_draining = True
+        self.keeper.drain()
         for connection in self._connections:
             connection.draining = True
         with contextlib.suppress(TimeoutError):
@@ -145,6 +162,7 @@ class RealtimeServer:
         if self._server is not None:
             self._server.close(code=CloseCode.SERVICE_RESTART, reason="the server restarts: connect again")
             await self._server.wait_closed()
+        await self.keeper.close()
 
     def _process_request(self, socket: ServerConnection, request: Handshake) -> Response | None:
         """Decide on a GET request: a page, a refusal, or None for a websocket."""
@@ -160,6 +178,8 @@ class RealtimeServer:
             if path not in REALTIME_PATHS:
                 return self._page(path, headers).response()
             if "websocket" not in headers.get("Upgrade", "").lower():
+                self._access.check_origin(headers)
+                self._access.caller(headers, time.time())  # tells a browser why its handshake was refused
                 reason = "this is a websocket: connect with a client of the Realtime protocol"
                 raise Refused(HTTPStatus.UPGRADE_REQUIRED, "websocket_required", reason)
             self._visits[socket] = self._visit(headers)
@@ -172,9 +192,22 @@ class RealtimeServer:
     def _visit(self, headers: dict[str, str]) -> _Visit:
         self._access.check_origin(headers)
         caller, session = self._access.caller(headers, time.time())
-        self._check_room()
-        self._access.admit(caller)
-        return _Visit(caller, session)
+        token, keeper = resume_token_of(headers), self.keeper
+        if not self.is_draining and keeper.reserve(token, caller):
+            self._access.admit_again(caller)
+            return _Visit(caller, session, token)
+        try:
+            self._access.admit(caller, kept=keeper.places(caller))
+        except Refused:
+            if not keeper.push_out(caller):
+                raise
+            self._access.admit(caller, kept=keeper.places(caller))
+        try:
+            self._check_room()
+        except Refused:
+            self._access.release(caller)
+            raise
+        return _Visit(caller, session, token)
 
     def _page(self, path: str, headers: dict[str, str]) -> Answer:
         match path:
@@ -190,7 +223,10 @@ class RealtimeServer:
                 self._access.check_origin(headers)
                 self._access.caller(headers, time.time(), secrets_count=False)
                 return Answer(HTTPStatus.OK, self.metrics.page(), "text/plain; version=0.0.4; charset=utf-8")
-        pages = "/v1/realtime (websocket), /v1/realtime/client_secrets (POST), /healthz, /readyz, /metrics"
+        if (file := web_file(path, headers)) is not None:
+            self._access.check_origin(headers)
+            return file
+        pages = "/, /v1/realtime (websocket), /v1/realtime/client_secrets (POST), /healthz, /readyz, /metrics"
         raise Refused(HTTPStatus.NOT_FOUND, "not_found", f"there is nothing at {path[:200]}: this server has {pages}")
 
     def _answer(self, request: Request) -> Answer:
@@ -226,42 +262,92 @@ class RealtimeServer:
     def _check_room(self) -> None:
         if self.is_draining:
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "draining", "the server is about to stop: connect again in a moment")
-        if self.places_taken >= self._settings.max_sessions:
+        if self.places_taken >= self._settings.max_sessions and not self.keeper.push_out():
             reason = f"all {self._settings.max_sessions} sessions of this server are taken: try again later"
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too_many_sessions", reason)
+        try:
+            self._runtime.engine.check_load()
+        except CapacityError as error:
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too_much_load", str(error)) from None
 
     async def _serve(self, socket: ServerConnection) -> None:
         if socket in self._calls:
             await serve_twilio(socket, self._runtime, self._settings.twilio)
             return
-        visit = self._visits[socket]
-        settings = self._settings
-        codec = RealtimeCodec(
-            settings.model,
-            speaks=settings.speaks,
-            expires_at=int(time.time() + settings.limits.session_s),
-            session=visit.session,
-            meter=visit.caller.meter,
-        )
-        connection = RealtimeConnection(socket, codec, settings.limits, self.metrics.watcher())
-        session = RealtimeSession(self._runtime, codec, settings.defaults, connection.take, connection.now_ms)
+        visit = self._visits.get(socket)
+        if visit is None:  # it was lost in its handshake
+            return
+        visit.is_served = True
+        try:
+            await self._lead(socket, visit)
+        finally:
+            visit.is_served = False
+            self._leave(socket)
+
+    async def _lead(self, socket: ServerConnection, visit: _Visit) -> None:
+        """A connection from its beginning to its end."""
+        await self.keeper.settled()
+        held, first = await self._conversation(visit)
+        connection = RealtimeConnection(socket, held.live, self._settings.limits)
+        self.keeper.connect(held, connection)
         self._connections.add(connection)
         connection.draining = self.is_draining
         self.metrics.opened.inc()
         self.metrics.sessions.inc()
         _log.info("connected: key %s", visit.caller.name)
+        after = After.FAILED
         try:
-            closing = await connection.run(session)
-            self.metrics.closed.labels(str(int(closing.code))).inc()
-            _log.info("disconnected: key %s, %d %s", visit.caller.name, closing.code, closing.reason)
+            closing = await connection.run(first)
+            after = closing.after
         finally:
             self.metrics.sessions.dec()
             self._connections.discard(connection)
+            await self.keeper.release(held, after)
+        self.metrics.closed.labels(str(int(closing.code))).inc()
+        _log.info("disconnected: key %s, %d %s", visit.caller.name, closing.code, closing.reason)
+        await connection.close(closing)
+
+    async def _conversation(self, visit: _Visit) -> tuple[Held, list[Output]]:
+        """A new conversation, or the one to which the client comes back, and what it is told first."""
+        expires_at = int(time.time() + self._settings.limits.session_s)
+        refused: str | None = None
+
+        def restored(log: SessionLog, offer: ResumeOffer) -> Live:
+            return self._live(visit, expires_at, log, offer)
+
+        if visit.token is not None:
+            try:
+                held = await self.keeper.claim(visit.token, visit.caller, restored)
+                self.metrics.resumed.labels("yes").inc()
+                return held, held.live.codec.come_back(now_ms(), expires_at)
+            except InputError as error:
+                self.metrics.resumed.labels("no").inc()
+                refused = str(error)
+        offer = self.keeper.offer()
+        live = self._live(visit, expires_at, None, offer)
+        first = live.codec.open()
+        if refused is not None:
+            first += live.codec.resuming.refuse(refused)
+        return self.keeper.hold(live, visit.caller, offer), first
+
+    def _live(self, visit: _Visit, expires_at: int, log: SessionLog | None, offer: ResumeOffer | None) -> Live:
+        codec = RealtimeCodec(
+            self._settings.model,
+            speaks=self._settings.speaks,
+            expires_at=expires_at,
+            session=visit.session,
+            meter=visit.caller.meter,
+            offer=offer,
+            log=log,
+        )
+        entries = () if log is None else log.entries
+        return Live(self._runtime, codec, self._settings.defaults, self.metrics.watcher(), entries)
 
     def _leave(self, socket: ServerConnection) -> None:
         self._calls.discard(socket)
-        visit = self._visits.pop(socket, None)
-        if visit is not None:
+        visit = self._visits.get(socket)
+        if visit is not None and not visit.is_served:
+            del self._visits[socket]
             self._access.release(visit.caller)
 
 

@@ -21,6 +21,8 @@ from .realtime.limits import Meter
 from .realtime.wire import Json
 
 KEY_PROTOCOL = "openai-insecure-api-key."
+RESUME_PROTOCOL = "textpro-resume."
+RESUME_HEADER = "Textpro-Resume"
 SECRET_PREFIX = "ek_"
 SECRET_SECONDS = (10, 7200)
 DEFAULT_SECRET_S = 600
@@ -39,12 +41,16 @@ class Refused(InputError):
 
 @dataclass(slots=True)
 class Caller:
-    """Whoever holds a key. `name` identifies the key in logs without giving it away; `session` is what a client secret
-    was made for."""
+    """Whoever holds a key. `id` is the key's hash; its beginning, `name`, identifies the key in logs without giving it away."""
 
-    name: str
+    id: str
     meter: Meter
     sessions: int = 0
+
+    @property
+    def name(self) -> str:
+        """For logs."""
+        return self.id[:8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,7 @@ class Access:
         for key in keys:
             if len(key) < MIN_KEY or not key.isascii() or not key.isprintable() or " " in key:
                 raise InputError(f"a key has to be at least {MIN_KEY} printable characters without spaces: make it longer")
-        self._callers = {_digest(key): Caller(_digest(key)[:8], Meter(responses_per_minute)) for key in keys}
+        self._callers = {_digest(key): Caller(_digest(key), Meter(responses_per_minute)) for key in keys}
         self._nobody = Caller("local", Meter(responses_per_minute))
         self._origins = frozenset(origin.rstrip("/").lower() for origin in origins)
         self._per_key = sessions_per_key
@@ -112,11 +118,16 @@ class Access:
                 return caller, {}
         raise Refused(HTTPStatus.UNAUTHORIZED, "invalid_api_key", "the API key is not one of this server's: check it")
 
-    def admit(self, caller: Caller) -> None:
-        """One more session of this caller; end it with `release`. Refused where it has too many."""
-        if self._per_key and caller.sessions >= self._per_key:
+    def admit(self, caller: Caller, *, kept: int = 0) -> None:
+        """One more session of this caller, who has `kept` without a connection; end it with `release`. Refused where it has too
+        many."""
+        if self._per_key and caller.sessions + kept >= self._per_key:
             reason = f"this key has {self._per_key} sessions already: close one first"
             raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "too_many_sessions", reason)
+        caller.sessions += 1
+
+    def admit_again(self, caller: Caller) -> None:
+        """A session that this caller has already gets another connection."""
         caller.sessions += 1
 
     def release(self, caller: Caller) -> None:
@@ -173,6 +184,16 @@ def token_of(headers: Mapping[str, str]) -> str | None:
     for offered in headers.get("Sec-Websocket-Protocol", "").split(","):
         if offered.strip().startswith(KEY_PROTOCOL):
             return offered.strip().removeprefix(KEY_PROTOCOL) or None
+    return None
+
+
+def resume_token_of(headers: Mapping[str, str]) -> str | None:
+    """The token with which a client comes back, from its header or, as browsers send it, from its subprotocols."""
+    if token := headers.get(RESUME_HEADER, "").strip():
+        return token
+    for offered in headers.get("Sec-Websocket-Protocol", "").split(","):
+        if offered.strip().startswith(RESUME_PROTOCOL):
+            return offered.strip().removeprefix(RESUME_PROTOCOL) or None
     return None
 
 

@@ -1,13 +1,18 @@
 """Plain HTTP beside the websockets on the same port: pages that are read with GET, and requests with a body, which the
 websocket library does not read, so such connections are taken over before it sees them (parsed by h11).
+
+The files of the browser page are read once, from the package, and found by their whole name, so no path leads elsewhere.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from http import HTTPStatus
+from importlib.resources import files
 from typing import Any
 
 import h11
@@ -20,6 +25,21 @@ from .server_access import Refused
 MAX_BODY = 256 * 1024
 _WITH_BODY = (b"POST ", b"OPTIONS ", b"PUT ", b"DELETE ", b"PATCH ", b"HEAD ")
 _LONGEST = max(len(method) for method in _WITH_BODY)
+_WEB_TYPES = {
+    "css": "text/css; charset=utf-8",
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+_WEB_HEADERS = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; worker-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
+    "Referrer-Policy": "no-referrer",
+    "Vary": "Origin",
+}
+"""The page runs its own files only and talks to its own server only; browsers ask each time whether a file has changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +80,41 @@ class Answer:
 
     def listed(self) -> list[tuple[str, str]]:
         """All headers."""
-        own = {"Content-Type": self.content_type, "Content-Length": str(len(self.body)), "Connection": "close"}
-        return [*own.items(), ("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"), *self.headers.items()]
+        own = {"Connection": "close", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **self.headers}
+        if self.status is not HTTPStatus.NOT_MODIFIED:
+            own |= {"Content-Type": self.content_type, "Content-Length": str(len(self.body))}
+        return list(own.items())
 
     def response(self) -> Response:
         """For the websocket library."""
         return Response(int(self.status), self.status.phrase, Headers(self.listed()), self.body)
+
+
+def web_file(path: str, headers: Mapping[str, str]) -> Answer | None:
+    """A file of the browser page (`/` or `/NAME`), for a request whose origin has been checked; None if there is none of this
+    name. Header names In-Title-Case."""
+    found = _web_files().get("index.html" if path == "/" else path.removeprefix("/"))
+    if found is None:
+        return None
+    content, kind, tag = found
+    own = {**_WEB_HEADERS, "ETag": tag}
+    if "Origin" in headers:
+        own["Access-Control-Allow-Origin"] = headers["Origin"]
+    if tag in (known.strip().removeprefix("W/") for known in headers.get("If-None-Match", "").split(",")):
+        return Answer(HTTPStatus.NOT_MODIFIED, b"", kind, own)
+    return Answer(HTTPStatus.OK, content, kind, own)
+
+
+@cache
+def _web_files() -> dict[str, tuple[bytes, str, str]]:
+    """Content, type and ETag of each file by its name."""
+    found = {}
+    for file in files(__package__).joinpath("web").iterdir():
+        kind = _WEB_TYPES.get(file.name.rpartition(".")[2])
+        if kind is not None and file.is_file():
+            content = file.read_bytes()
+            found[file.name] = (content, kind, f'"{hashlib.sha256(content).hexdigest()[:16]}"')
+    return found
 
 
 def connection_class(answer: Callable[[Request], Answer], lost: Callable[[ServerConnection], None]) -> type[ServerConnection]:

@@ -24,6 +24,9 @@ class Metrics:
         self.opened = Counter("textpro_sessions_opened", "Connections that were accepted.", registry=registry)
         self.refused = Counter("textpro_refused", "Requests that were refused.", ["reason"], registry=registry)
         self.closed = Counter("textpro_sessions_closed", "Connections that ended, by close code.", ["code"], registry=registry)
+        self.resumed = Counter(
+            "textpro_resumed", "Clients that came back, by whether to their session.", ["done"], registry=registry
+        )
         self.responses = Counter("textpro_responses", "Responses that ended, by status.", ["status"], registry=registry)
         self.errors = Counter("textpro_errors", "Error events that were sent, by code.", ["code"], registry=registry)
         self.first_output = Histogram(

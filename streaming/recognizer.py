@@ -2,9 +2,11 @@
 
 A draft token is committed when its word is complete and the policy allows it: by default when it has survived a
 verification, its time is decided and the audio that its prosody may see has been encoded for good, so that its vector is
-final and computed once. The final pass at a soft end verifies every token by strict argmax and recomputes whatever differs,
-so its result is that of one decoding from scratch over the samples from the segment's start to the soft end, for any arrival
-of the audio and any skipped tick; or, told to keep what was committed, it says how far that lies from the offline vectors.
+final and computed once, for as long as the tokens before it hold. Ticks verify committed tokens too, because whatever is
+committed behind one that falls, falls with it. The final pass at a soft end verifies every token by strict argmax and
+recomputes whatever differs, so its result is that of one decoding from scratch over the samples from the segment's start to
+the soft end, for any arrival of the audio and any skipped tick; or, told to keep what was committed, it says how far that
+lies from the offline vectors.
 """
 
 from __future__ import annotations
@@ -87,6 +89,7 @@ class Recognizer:
         self._heard_samples = 0
         self._draft = draft
         self._draft_ended = False
+        self._in_doubt = False
         self._n_kept = 0
         self.drift: tuple[float, ...] = ()
 
@@ -118,18 +121,25 @@ class Recognizer:
         self._heard_samples += len(samples)
 
     async def tick(self) -> Recognized:
-        """Encode complete blocks, verify the draft, extend it, commit what will stay."""
+        """Encode complete blocks, verify all tokens, extend them, commit what will stay. Where committed ones do not hold,
+        nothing is committed behind them; if they do not hold at the next tick either, they are taken back."""
         await self._encode(Encode(self.stream, self._take_pending()))
         if not self.stream.frames:
             return Recognized((), None, self._draft)
-        committed = self.log.tokens
-        verified = await self._verify((*self._prefix, *committed), self._draft)
-        survived = self._draft[: verified.agreed]
-        await self._extend(len(self._prefix) + len(committed), survived, verified)
-        count = self._committable(committed, len(committed) + len(survived))
-        new = await self._commit(count - len(committed), self._word_ends())
+        committed, known = len(self.log), (*self.log.tokens, *self._draft)
+        trusted = committed if self._final_pass == "keep" else 0
+        verified = await self._verify((*self._prefix, *known[:trusted]), known[trusted:])
+        agreed = trusted + verified.agreed
+        self._in_doubt = agreed < committed and not self._in_doubt
+        if self._in_doubt:
+            return Recognized((), None, self._draft)
+        length = committed if agreed >= committed else self._word_start((*known[:agreed], verified.next_token))
+        retracted_to = self._retract(length)
+        await self._extend(len(self._prefix) + length, known[length:agreed], verified)
+        count = self._committable(known[:length], agreed)
+        new = await self._commit(count - length, self._word_ends())
         self._n_kept = len(self.log)
-        return Recognized(tuple(new), None, self._draft)
+        return Recognized(tuple(new), retracted_to, self._draft)
 
     async def finish(self) -> Recognized:
         """The final pass: every token of the turn verified by argmax on all samples fed, every vector as offline."""
@@ -173,6 +183,7 @@ class Recognizer:
 
     def resume(self) -> Recognized:
         """Speech goes on after a final pass: what rested on the incomplete block is taken back and guessed again."""
+        self._in_doubt = False
         tokens = self.log.tokens
         path = [spike for spike in self.stream.path() if spike[0] < self.stream.final_frames]
         starts = [self._starts_word[token] for token in tokens]
@@ -297,6 +308,15 @@ class Recognizer:
         self.log.append(commits)
         self._draft = self._draft[count:]
         return commits
+
+    def _word_start(self, tokens: Sequence[int]) -> int:
+        """Where the word of the last of `tokens` begins; end-of-text begins one."""
+        index = len(tokens) - 1
+        if tokens[index] == self._config.end_of_text:
+            return index
+        while index and not self._starts_word[tokens[index]]:
+            index -= 1
+        return index
 
     def _retract(self, length: int) -> int | None:
         """Truncate the log and what was computed for it; None when nothing was in it."""

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
 
 from textpro.agent.events import Audio, Event, Interrupt, ReplyDelta, ReplyDone, ReplySpoken, ReplyStart, TurnEnd
 from textpro.models.errors import CapacityError
@@ -33,6 +34,7 @@ class QuietSession:
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._running = False
         self.history: tuple[Any, ...] = ()
+        self.entries: tuple[Any, ...] = ()
         self.heard_samples = 0
 
     async def __aenter__(self) -> QuietSession:
@@ -98,7 +100,9 @@ class QuietRuntime:
     def __init__(self, slots: int = 100, reply_ms: int = 100) -> None:
         self.slots, self.reply_ms = slots, reply_ms
         self.open = self.opened = 0
-        self.checkpoint = SimpleNamespace(chat=CHAT)
+        self.engine = SimpleNamespace(check_load=lambda: None)
+        part = SimpleNamespace(model=torch.nn.Linear(1, 1))
+        self.checkpoint = SimpleNamespace(chat=CHAT, config={}, backbone=part, speech=part)
 
     def session(self, instructions: str | None = None, tools: Any = None, **settings: Any) -> QuietSession:
         return QuietSession(self)

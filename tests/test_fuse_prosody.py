@@ -210,7 +210,7 @@ class TestTritonOnGpu:
         expected = arguments.to(torch.float32).call(fuse_prosody_reference)
         assert rms_ratio(out, expected) < BOUNDS["bfloat16"]
 
-    def test_gradients_take_the_definition(self):
+    def test_a_recorded_call_has_gradients(self):
         arguments = make_arguments((5, 2), 3).to("cuda")
         arguments.features.requires_grad_()
         arguments.call(fuse_prosody).sum().backward()

@@ -79,3 +79,14 @@ def test_gather_rows_compiles():
     pointers = {"embedding": "*bf16", "out": "*bf16", "token_ids": "*i64", "rows": "*i64"}
     constants = {"HIDDEN": HIDDEN, "TOKENS": TOKENS, "BLOCK": WIDEST_BLOCK}
     assert "st.global" in compile_kernel(gather_rows_kernel, pointers, constants, 4, 3).asm["ptx"]
+
+
+def test_pool_rows_and_its_gradient_compile():
+    require_module("triton")
+    from textpro.kernels.pool_rows import POOL_ROWS, WIDEST_BLOCK, pool_rows_kernel, spread_rows_kernel
+
+    sizes = {"FEATURE_DIM": FEATURE_DIM, "BLOCK": WIDEST_BLOCK}
+    forward = {"features": "*bf16", "offsets": "*i64", "pooled": "*bf16"}
+    pooled = compile_kernel(pool_rows_kernel, forward, sizes | {"POOL_ROWS": POOL_ROWS}, 4, 3)
+    spread = compile_kernel(spread_rows_kernel, {"gradient": "*bf16", "offsets": "*i64", "spread": "*bf16"}, sizes, 4, 3)
+    assert "ld.global.v" in pooled.asm["ptx"] and "st.global.v" in spread.asm["ptx"]

@@ -3,56 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from random_speech import CONFIG, STARTS_WORD, noise, random_speech
+from random_ears import listener, speech_text
+from random_speech import noise
 from scripted_engine import CHAT, ScriptedEngine
-from textpro.agent.listener import Listener, ListeningSettings
-from textpro.engine import SpeechDone
+from textpro.agent.listener import ListeningSettings
 from textpro.models.errors import InputError
 from textpro.models.fusion import Fusion, enough_vectors, user_rows
 from textpro.streaming.commit_policy import POLICIES
 from textpro.streaming.interleaver import Interleaver
-
-PIECES = [("\u0120" if starts else "") + chr(97 + index % 26) for index, starts in enumerate(STARTS_WORD)]
-
-
-class Tokenizer:
-    """Letters, of which two thirds begin words."""
-
-    def __len__(self) -> int:
-        return len(PIECES)
-
-    def convert_ids_to_tokens(self, ids):
-        return [PIECES[index] for index in ids]
-
-
-class Engine:
-    async def run(self, item):
-        with torch.inference_mode():
-            (value,) = random_speech().run([item])
-        if isinstance(value, Exception):
-            raise value
-        return SpeechDone(value, 0.001)
-
-
-def speech_text(tokens) -> str:
-    return "".join(PIECES[token] for token in tokens).replace("\u0120", " ")
-
-
-def listener(fusion: Fusion | None = None, **options) -> Listener:
-    speech = SimpleNamespace(config=CONFIG, tone_probabilities=lambda vectors: np.full(4, 0.25, np.float32))
-    checkpoint = SimpleNamespace(
-        speech=speech, tokenizer=Tokenizer(), config={"carried_tokens": 4}, fusion=fusion or Fusion(), speech_text=speech_text,
-        heard_ids=tuple,
-    )  # fmt: skip
-    return Listener(Engine(), checkpoint, True, ListeningSettings(**options))
 
 
 @pytest.mark.parametrize("policy", POLICIES)

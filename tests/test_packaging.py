@@ -134,5 +134,5 @@ def test_every_pinned_distribution_has_its_licence_listed() -> None:
 
 def test_plain_make_and_the_build_machine_use_the_pins() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert "-c constraints.txt -e '.[espeak,piper,mcp,dev]'" in makefile
+    assert "-c constraints.txt -e '.[espeak,piper,mcp,aec,dev]'" in makefile
     assert not re.search(r"\bapt(-get)?\b", makefile)

@@ -26,6 +26,7 @@ KEY = "a-key-of-twenty-signs"
         (["--tls-cert", "absent.pem"], "no certificate"),
         (["--log-level", "loud"], "expected debug"),
         (["--voice", "maybe"], "expected on or off"),
+        (["--state", "/proc/nowhere"], "cannot be written"),
         (["--model", "no/such/model", "--port", "0"], "no/such/model"),
     ],
 )

@@ -27,7 +27,9 @@ def test_the_bench_measures_and_draws_two_utterances(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(streaming_noise, "NOISES", quiet)
     stages: set[str] = set()
     report = bench_streaming("tiny", SMALL, 3, ["both"], lambda stage, done, total: stages.add(stage))
-    own, baseline = report.results
+    own, kept, baseline = report.results
+    assert kept.name == f"{own.name}, kept" and kept.measures.drift is not None and own.measures.drift is None
+    assert kept.measures.drift.count > 0 and -1 <= kept.measures.drift.p5 <= kept.measures.drift.p50 <= 1 + 1e-6
     assert baseline.name == BASELINE and {own.name, BASELINE, "noise"} <= stages
     assert own.measures.end_equals_offline.value == 1
     assert own.measures.vectors_final is not None and own.measures.vectors_final.whole > 0

@@ -11,6 +11,7 @@ import pytest
 from textpro.evaluation.local_agreement import Agreement, Decoded, TimedWord, local_agreement
 from textpro.evaluation.streaming_bench import QUICK, designs_of
 from textpro.evaluation.streaming_measures import (
+    Cosines,
     Spread,
     churn,
     commits_alone,
@@ -261,14 +262,19 @@ def test_the_timeline_is_well_formed_and_says_what_was_said() -> None:
     assert "turn the light on" in " ".join(shown.split())
 
 
+def test_the_drift_of_kept_vectors_is_its_median_and_its_low_end() -> None:
+    assert Cosines.of([]) is None
+    assert Cosines.of([1.0] * 90 + [0.5] * 10) == Cosines(1.0, 0.5, 100)
+
+
 def test_a_timeline_without_a_turn_is_well_formed() -> None:
     ElementTree.fromstring(draw_timeline(SAID, Trace(2_000 * MS, (), {}), "nothing"))
 
 
 def test_policies_are_compared_and_unknown_ones_refused() -> None:
-    names = [(design.policy, design.blocks) for design in designs_of(QUICK)]
-    assert names == [("both", 1), ("agreement", 1), ("alignment", 1), ("both", 2)]
-    assert [design.policy for design in designs_of(QUICK, ["alignment"])] == ["alignment", "alignment"]
+    labels = [design.label(320) for design in designs_of(QUICK)]
+    assert labels == ["both, 320 ms", "agreement, 320 ms", "alignment, 320 ms", "both, 640 ms", "both, 320 ms, kept"]
+    assert {design.policy for design in designs_of(QUICK, ["alignment"])} == {"alignment"}
     with pytest.raises(InputError, match="no commit policy 'none'"):
         designs_of(QUICK, ["none"])
 

@@ -51,6 +51,9 @@ async def do(talk: EarsTalk, step: tuple[str, Any]) -> None:
 def check_events(events: list[Any]) -> None:
     """Order within turns, and nothing of a reply behind its end."""
     eager: dict[int, str] = {}
+    ended: set[tuple[int, int]] = set()
+    called: set[str] = set()
+    answered: set[str] = set()
     open_turns: set[int] = set()
     over: set[tuple[int, int]] = set()
     ducked: set[int] = set()
@@ -71,6 +74,14 @@ def check_events(events: list[Any]) -> None:
                 if turn in open_turns:
                     assert event.text == eager[turn]
                 open_turns.discard(turn)
+                ended.add(reply)
+            case "tool_call":
+                assert reply in ended, "no tool before its turn is accepted"
+                assert event.call_id not in called, "none twice"
+                called.add(event.call_id)
+            case "tool_result":
+                assert event.call_id in called and event.call_id not in answered, "one result, of a call that was made"
+                answered.add(event.call_id)
             case "turn_dropped":
                 open_turns.discard(turn)
             case "duck":

@@ -1,9 +1,11 @@
-"""`textpro-agent bench streaming`: how soon, how surely and at what cost words are committed while they are spoken.
-`cli.py` hangs `bench_streaming` into the group `bench`.
+"""`textpro-agent bench streaming`: how soon, how surely and at what cost words are committed while they are spoken; and
+`bench noise`: whether anything is said about what is no speech. `cli.py` hangs both into the group `bench`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -42,6 +44,49 @@ def bench_streaming(
         _measure(model, full, seed, policy or [], threads, json, csv, timeline)
 
 
+def bench_noise(
+    model: Annotated[
+        str, typer.Option(metavar="tiny|FOLDER", help="The model to measure; a chunked recognizer or a full one.")
+    ] = "tiny",
+    seconds: Annotated[int, typer.Option(min=1, help="How much of each noise a session hears.")] = 600,
+    seed: Annotated[int, typer.Option(min=0, help="Which noises are drawn.")] = 0,
+    keep: Annotated[
+        Path | None, typer.Option("--keep", metavar="FILE.json", help="Keep each noise's result here, and go on from it.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of torch; without it torch's own choice.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Count tokens on silence, white and pink noise, babble, clicks, DTMF and tones; none is promised. Exit 1 for any.
+
+    Ten minutes of each take about ten minutes on two cores. Progress goes to stderr; with --keep a run that was stopped goes
+    on behind the last noise that was done.
+    """
+    with clean_exit():
+        if keep is not None and not keep.parent.is_dir():
+            raise InputError(f"{keep}: its folder does not exist; make it first, the measurement takes minutes")
+        from rich.console import Console
+
+        from .evaluation import streaming_noise
+
+        with _bars() as show:
+            done: dict[str, int] = {}
+
+            def add(name: str, count: int) -> None:
+                done[name] = done.get(name, 0) + count
+                show(name, done[name], seconds)
+
+            noises = streaming_noise.bench_noise(model, seconds, seed, keep, add, threads)
+        if json:
+            import json as encoder
+
+            values = [streaming_noise.noise_values(one) for one in noises]
+            typer.echo(encoder.dumps({"model": model, "seed": seed, "noise": values}))
+        else:
+            Console(highlight=False).print(streaming_noise.noise_table(noises))
+        if any(one.tokens or one.turn_ends for one in noises):
+            raise typer.Exit(1)
+
+
 def _measure(
     model: str,
     full: bool,
@@ -53,20 +98,11 @@ def _measure(
     timeline: Path | None,
 ) -> None:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
     from .evaluation import streaming_bench
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def show(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage)
-            bar.update(tasks[stage], completed=done, total=total)
-
-        size = streaming_bench.FULL if full else streaming_bench.QUICK
+    size = streaming_bench.FULL if full else streaming_bench.QUICK
+    with _bars() as show:
         report = streaming_bench.bench_streaming(model, size, seed, policies, show, threads)
     if csv is not None:
         report.write_csv(csv)
@@ -78,3 +114,21 @@ def _measure(
         typer.echo(encoder.dumps(report.to_dict(), ensure_ascii=False))
     else:
         Console(highlight=False).print(report.tables())
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each stage on stderr; yields what is told a stage, how much of it is done, and how much there is."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage)
+            bar.update(tasks[stage], completed=done, total=total)
+
+        yield show

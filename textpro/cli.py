@@ -11,12 +11,15 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from .bench_commands import bench_streaming
+from .bench_commands import bench_noise, bench_streaming
 from .doctor import doctor
 from .exits import clean_exit
+from .forget_command import forget
+from .load_command import load
 from .model_commands import models
 from .models.errors import InputError
 from .mqtt_command import mqtt
+from .recordings_command import recordings
 from .serve_command import serve
 from .simulate_command import simulate
 from .train_commands import train
@@ -36,7 +39,7 @@ textpro-agent --wav one.wav --fast --json  [dim]# events for a program, no waiti
 
 textpro-agent --text "what is two plus two"  [dim]# typed[/dim]
 
-textpro-agent --mic  [dim]# spoken, with headphones; --half-duplex for open loudspeakers[/dim]
+textpro-agent --mic  [dim]# spoken; --aec or headphones for loud rooms[/dim]
 """
 
 MICROPHONE = "Microphone"
@@ -100,10 +103,14 @@ app.command("verify")(verify)
 app.command("serve")(serve)
 app.command("simulate")(simulate)
 app.command("mqtt")(mqtt)
+app.command("recordings")(recordings)
+app.command("forget")(forget)
+app.command("load")(load)
 bench = typer.Typer(
     help="Measure streaming and turn-taking.", no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
 )
 bench.command("streaming")(bench_streaming)
+bench.command("noise")(bench_noise)
 bench.command("turns")(bench_turns)
 app.add_typer(bench, name="bench")
 app.add_typer(calibrate, name="calibrate")
@@ -141,8 +148,8 @@ def agent(
         bool,
         typer.Option(
             "--mic",
-            help="Talk through microphone and loudspeaker until q or Ctrl-C; m mutes. There is no echo cancellation: "
-            "wear headphones, or add --half-duplex.",
+            help="Talk through microphone and loudspeaker until q or Ctrl-C; m mutes. With open loudspeakers the agent tells its "
+            "own voice from yours; where that fails, wear headphones, or add --aec or --half-duplex.",
             rich_help_panel=MICROPHONE,
         ),
     ] = False,
@@ -163,6 +170,12 @@ def agent(
             "--half-duplex",
             help="Deaf while the agent speaks, for open loudspeakers: the agent does not hear itself, and cannot be interrupted.",
             rich_help_panel=MICROPHONE,
+        ),
+    ] = False,
+    aec: Annotated[
+        bool,
+        typer.Option(
+            "--aec", help="Take the agent's voice out of what the microphone hears (extra aec).", rich_help_panel=MICROPHONE
         ),
     ] = False,
     push_to_talk: Annotated[
@@ -190,14 +203,19 @@ def agent(
             metavar="DIR", help="Write the session down so that `simulate --replay` can lead it again; readable by you alone."
         ),
     ] = None,
+    record_days: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="DAYS", help="With --record: delete recordings in that folder that are older than this."),
+    ] = None,
     prosody: Annotated[Prosody | None, typer.Option(help="Use how the user sounds, or do not even compute it.")] = None,
     model: Annotated[
         str | None,
-        typer.Option(metavar="PRESET|FOLDER", help="tiny (bundled), another preset (command models), or a checkpoint folder."),
+        typer.Option(
+            metavar="PRESET|FOLDER",
+            help="tiny (bundled), another preset (command models), a checkpoint folder, or random:7b for speed alone.",
+        ),
     ] = None,
-    encoder: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Any Whisper, with --backbone; without prosody.")
-    ] = None,
+    encoder: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Any Whisper, with --backbone; without prosody.")] = None,
     backbone: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Any chat model of the ChatML kind, with --encoder.")
     ] = None,
@@ -233,17 +251,17 @@ def agent(
         raise typer.BadParameter(f"give {' or '.join(given)}, not both.")
     if fast and not wav:
         raise typer.BadParameter("--fast is about the pace of --wav; nothing else has one that can be changed.")
-    audio = _audio(input_device, output_device, half_duplex, push_to_talk)
+    audio = _audio(input_device, output_device, half_duplex, push_to_talk, aec)
     if audio and not mic:
-        raise typer.BadParameter("--input-device, --output-device, --half-duplex and --push-to-talk belong to --mic.")
+        raise typer.BadParameter("--input-device, --output-device, --half-duplex, --aec and --push-to-talk belong to --mic.")
     if plain and json:
         raise typer.BadParameter("--plain and --json are two ways to print; give one.")
     if svg is not None and json:
         raise typer.BadParameter("--svg draws the terminal view, and --json has none.")
     with clean_exit():
         given_settings = _overrides(out, json, plain, transcript, prosody, model, encoder, backbone, voice, log_level)
-        if record is not None:
-            given_settings["output"] = {**given_settings.get("output", {}), "record": record}
+        kept = {name: value for name, value in {"record": record, "record_days": record_days}.items() if value is not None}
+        given_settings["output"] = {**given_settings.get("output", {}), **kept}
         listening: dict[str, object] = {} if language is None else {"language": language}
         settings = _load(config, {**given_settings, "audio": audio, "listening": listening})
         from . import talk
@@ -303,13 +321,16 @@ def _load(config: Path | None, overrides: dict[str, dict[str, object]]) -> Any:
     return load_settings(config, overrides)
 
 
-def _audio(input_device: str | None, output_device: str | None, half_duplex: bool, push_to_talk: bool) -> dict[str, object]:
+def _audio(
+    input_device: str | None, output_device: str | None, half_duplex: bool, push_to_talk: bool, aec: bool
+) -> dict[str, object]:
     """The settings of --mic that the command line gives."""
     given = {
         "input_device": input_device,
         "output_device": output_device,
         "half_duplex": half_duplex or None,
         "push_to_talk": push_to_talk or None,
+        "echo": "cancel" if aec else None,
     }
     return {name: value for name, value in given.items() if value is not None}
 

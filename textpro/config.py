@@ -44,8 +44,14 @@ class ModelSettings(_Group):
     """Folder of any Whisper; with `backbone`, in place of `name`."""
     backbone: Path | None = None
     """Folder of any chat model of the ChatML kind; with `encoder`, in place of `name`."""
+    device: str = "auto"
+    """Where it computes: cpu, cuda, cuda:1; auto takes a GPU for all but the bundled kind, which computes on the CPU."""
     slots: int = Field(default=4, ge=1, le=1024)
     """Conversations that one model process serves at once."""
+    max_load: float | None = Field(default=None, gt=0, le=1)
+    """Share of the engine's time that sessions may fill by measured cost; empty: slots alone count."""
+    max_sessions: int | None = Field(default=None, ge=1, le=100_000)
+    """Open conversations, if more than slots: those that rest leave their slot to others."""
     threads: int | None = Field(default=None, ge=1, le=1024)
     """CPU threads of torch; empty leaves torch's own choice."""
 
@@ -139,6 +145,8 @@ class AudioSettings(_Group):
     """Whether the microphone is deaf while the agent speaks, for loudspeakers that it hears too."""
     push_to_talk: bool = False
     """Whether the microphone is heard only while talking is switched on with the space key."""
+    echo: Literal["off", "guard", "cancel"] = "guard"
+    """The agent's own voice in the microphone: guard (told from the user's), cancel (taken out before; extra aec), off."""
 
 
 class OutputSettings(_Group):
@@ -152,6 +160,8 @@ class OutputSettings(_Group):
     """Where the conversation is written down: a .md or .json file that is not there yet, readable by its owner alone."""
     record: Path | None = None
     """Folder in which each session is written down for a replay, readable by its owner alone."""
+    record_days: int | None = Field(default=None, ge=1, le=36_500)
+    """Days that recordings in that folder are kept: older ones are deleted when the next one begins; empty: for good."""
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
     """What libraries and the runtime may log to stderr."""
 

@@ -1,13 +1,16 @@
 """`textpro-agent models`: the models that have a name, as a table for people, programs (`--json`) and the README
-(`--markdown`), and `models download`, which asks before a licence that is not open. The data are those of
-`models/presets.py`.
+(`--markdown`), and `models download`, which asks before a licence that is not open; the data are those of
+`models/presets.py`. `models align` and `models windows` find out about a Whisper folder what its files do not say, and keep
+it there.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +18,10 @@ from .exits import clean_exit
 from .models.errors import InputError
 from .models.hub import HubState, ask_hub, fetch
 from .models.presets import OPEN_LICENCES, PRESETS, Licence, Preset, find_preset, gigabytes, state_of
+
+if TYPE_CHECKING:
+    from .evaluation.streaming_trace import Spoken
+    from .models.whisper_full import FullWhisper
 
 HERE = {"bundled": "bundled", "here": "yes", "partly": "partly", "absent": "no"}
 COLUMNS = ("preset", "download", "memory CPU fp32 / GPU bf16", "licence", "languages", "what it can do", "measured")
@@ -67,6 +74,88 @@ def download(
         for state in states:
             folder = fetch(state)
             typer.echo(f"{state.repository.name}: {len(state.files)} files verified, {gigabytes(state.size)}, in {folder}")
+
+
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A Whisper as Hugging Face lays it out, on this disk.")]
+Utterances = Annotated[int, typer.Option(min=1, help="How many sentences are spoken by espeak-ng for it.")]
+Seed = Annotated[int, typer.Option(min=0, help="Which sentences and voices are drawn.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what was found; write nothing.")]
+
+
+@models.command()
+def align(folder: Folder, utterances: Utterances = 60, seed: Seed = 0, dry_run: DryRun = False) -> None:
+    """Find the attention heads of a Whisper that follow the audio, which word times need, and keep them in its folder.
+
+    Published checkpoints of OpenAI name theirs already. English sentences with known word times are forced on the decoder.
+    """
+    with clean_exit():
+        from .evaluation.streaming_align import find_heads
+        from .models.whisper_settings import HEADS, store
+
+        speech = _whisper(folder)
+        with _progress("sentences", utterances) as done:
+            found = find_heads(speech, _spoken(speech, utterances, 0, seed), done)
+        for head, share in zip(found.heads, found.shares, strict=True):
+            typer.echo(f"layer {head[0]}, head {head[1]}: at the right word for {share:.0%} of {found.n_tokens} tokens")
+        off = found.off_ms
+        typer.echo(f"ends of {off.count} words by these heads are off by {off.p50:.0f} ms (median), {off.p95:.0f} ms (95 %)")
+        if not dry_run:
+            typer.echo(f"written to {store(folder, {HEADS: [list(head) for head in found.heads]})}")
+
+
+@models.command()
+def windows(folder: Folder, utterances: Utterances = 60, seed: Seed = 0, dry_run: DryRun = False) -> None:
+    """Measure how short the window of a Whisper's encoder may be by its word error rate, and keep that in its folder.
+
+    Each utterance is decoded in every window that holds it and in the trained one. Minutes to hours, by the checkpoint.
+    """
+    with clean_exit():
+        from .evaluation.streaming_windows import MOST_WORSE, measure_windows, shortest_allowed
+        from .models.whisper_encoder import WINDOWS_S
+        from .models.whisper_settings import WINDOW, store
+
+        speech = _whisper(folder)
+        spoken = _spoken(speech, utterances, utterances // 2, seed)
+        shorter = sum(seconds * 16_000 < speech.window_samples for seconds in WINDOWS_S)
+        with _progress("decoded", len(spoken) * (1 + shorter)) as done:
+            results = measure_windows(speech, spoken, done)
+        for one in results:
+            typer.echo(
+                f"{one.window_s:2} s: {one.utterances} utterances, word error rate {one.wer:.2%} (trained window "
+                f"{one.trained_wer:.2%}), {one.trained_seconds / one.seconds:.1f} times as fast"
+            )
+        shortest = shortest_allowed(results)
+        allowed = "only the trained window" if shortest is None else f"windows from {shortest} s on"
+        typer.echo(f"allowed, at {MOST_WORSE:.1%} word error rate more at most: {allowed}")
+        if not dry_run:
+            typer.echo(f"written to {store(folder, {WINDOW: shortest})}")
+
+
+def _whisper(folder: Path) -> FullWhisper:
+    from .models.pair import load_full_whisper
+
+    if not folder.is_dir():
+        raise InputError(f"no model at {folder}: expected the folder of a Whisper, with config.json and safetensors")
+    return load_full_whisper(folder)
+
+
+def _spoken(speech: FullWhisper, sentences: int, long: int, seed: int) -> list[Spoken]:
+    """English sentences with the times of their words, some of them joined; those that fit into the window."""
+    from .evaluation.streaming_sets import Counts, draw_spoken
+
+    drawn = draw_spoken(Counts(sentences, long, 0), seed)
+    return [one for one in drawn if len(one.samples) <= speech.window_samples]
+
+
+@contextmanager
+def _progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr; yields what is told the work that was done."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=total)
+        yield lambda count: bar.advance(task, count)
 
 
 def is_open(state: HubState) -> bool:

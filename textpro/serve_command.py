@@ -69,6 +69,26 @@ def serve(
     drain_seconds: Annotated[
         float, typer.Option(min=0, help="How long running turns may take after SIGTERM.", rich_help_panel=LIMITS)
     ] = 30.0,
+    resume_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=3600,
+            help="How long the session of a lost connection waits for its client; 0: not.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = 60.0,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep logs of sessions that clients want to resume there, so that a restart ends none; see `forget`.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
+    retention_days: Annotated[
+        float, typer.Option(min=0.001, max=3650, help="How long after its last word a log stays.", rich_help_panel=LIMITS)
+    ] = 1.0,
     twilio_url: Annotated[
         str | None,
         typer.Option(
@@ -117,8 +137,10 @@ def serve(
         settings = load_settings(config, given).values
 
         from .serving.realtime.connection import Limits
+        from .serving.resume import ResumeSettings
         from .serving.server import ServerSettings, tls_context
         from .serving.server_access import Access, check_binding
+        from .serving.session_store import private_file
 
         access = Access(
             read_all_keys(keys),
@@ -129,6 +151,8 @@ def serve(
         check_binding(host, access.has_keys)
         if tls_key is not None and tls_cert is None:
             raise InputError("--tls-key needs --tls-cert: give the certificate too.")
+        if state is not None:
+            private_file(state)
         server = ServerSettings(
             host=host,
             port=port,
@@ -137,6 +161,7 @@ def serve(
             max_sessions=max_sessions,
             drain_s=drain_seconds,
             limits=Limits(session_s=session_minutes * 60, idle_s=idle_minutes * 60),
+            resume=ResumeSettings(keep_s=resume_seconds, state=state, retention_s=retention_days * 86_400),
             tls=tls_context(str(tls_cert), None if tls_key is None else str(tls_key)) if tls_cert is not None else None,
         )
         asyncio.run(run_server(settings, server, access, demo_tools=demo_tools, twilio_url=twilio_url))
@@ -178,6 +203,7 @@ async def run_server(
         turns=TurnSettings(**settings.turns.model_dump()),
         prosody=settings.prosody.enabled,
         follow_tone=settings.voice.follow_tone,
+        behind_ms=settings.listening.behind_ms,
     )
     stop, stop_now = asyncio.Event(), asyncio.Event()
 
@@ -185,9 +211,10 @@ async def run_server(
         (stop_now if stop.is_set() else stop).set()
 
     loop = asyncio.get_running_loop()
-    async with open_runtime(settings) as runtime, open_server(
-        runtime, replace(server, defaults=defaults, twilio=twilio), access
-    ) as opened:
+    async with (
+        open_runtime(settings) as runtime,
+        open_server(runtime, replace(server, defaults=defaults, twilio=twilio), access) as opened,
+    ):
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, signalled)
         typer.echo(f"serving {settings.model.name} at {opened.url} (base URL of clients); Ctrl-C ends it", err=True)

@@ -34,6 +34,8 @@ from .serving.terminal import LiveTerminal, render_svg
 from .serving.transcript import TranscribedView, Transcript
 from .serving.typed import TypedTransport, check_texts
 from .serving.wav import FastPace, RealTimePace, WavTransport, check_wavs
+from .streaming.echo_canceller import check_installed
+from .streaming.echo_guard import EchoSettings
 from .streaming.espeak_frames import EspeakVoice
 
 if TYPE_CHECKING:
@@ -116,12 +118,14 @@ def _check_microphone(settings: Settings) -> None:
     audio = settings.audio
     ways = (Way.INPUT, Way.OUTPUT) if settings.voice.enabled else (Way.INPUT,)
     check_devices(audio.input_device, audio.output_device, ways)
+    if audio.echo == "cancel":
+        check_installed()
     if audio.push_to_talk and (reason := why_no_keys()) is not None:
         raise InputError(f"--push-to-talk needs its key: {reason}; start it in a terminal, or without the option.")
 
 
 def _microphone(settings: Settings) -> MicrophoneOptions:
-    return MicrophoneOptions(**settings.audio.model_dump(), speaks=settings.voice.enabled)
+    return MicrophoneOptions(**settings.audio.model_dump(exclude={"echo"}), speaks=settings.voice.enabled)
 
 
 def open_runtime(settings: Settings) -> Runtime:
@@ -137,14 +141,24 @@ def open_runtime(settings: Settings) -> Runtime:
         voice=_voice(settings.voice),
         speak=settings.voice.enabled,
         slots=settings.model.slots,
+        max_sessions=settings.model.max_sessions,
+        max_load=settings.model.max_load,
         threads=settings.model.threads,
+        device=settings.model.device,
     )
 
 
 def open_session(runtime: Runtime, settings: Settings, live: bool = False) -> Session:
     """A session of these settings, to be entered; it is told what has been played. `live`: sound that waits is lost time."""
     behind_ms = settings.listening.behind_ms if live else None
-    return runtime.session(playback="acknowledged", behind_ms=behind_ms, **session_options(settings))
+    echo = _echo(settings) if live else None
+    return runtime.session(playback="acknowledged", behind_ms=behind_ms, echo=echo, **session_options(settings))
+
+
+def _echo(settings: Settings) -> EchoSettings:
+    """Our own voice in the microphone: with half duplex it is not heard, and without a voice there is none."""
+    is_heard = settings.voice.enabled and not settings.audio.half_duplex
+    return EchoSettings(settings.audio.echo if is_heard else "off")
 
 
 def _recorded(session: Session, settings: Settings, view: View) -> Session:
@@ -152,7 +166,10 @@ def _recorded(session: Session, settings: Settings, view: View) -> Session:
     if settings.output.record is None:
         return session
     from .serving.recording import RecordedSession, Recording
+    from .serving.recordings import delete_older
 
+    if (days := settings.output.record_days) is not None and (old := delete_older(settings.output.record, days)):
+        view.notice(f"{len(old)} recordings older than {days} days were deleted from {settings.output.record}")
     recording = Recording(settings.output.record, settings.model.name)
     view.notice(recording.notice)
     return RecordedSession(session, recording)

@@ -80,8 +80,8 @@ class Stored:
         """One of them, played `stretch` times as long, and as much lower in pitch and formants."""
         pcm, words, starts, ends = rng.choice(self.utterances)
         samples = soxr.resample(pcm.astype(np.float32) / 32768, SAMPLE_RATE, SAMPLE_RATE * stretch, quality="MQ")
-        scaled = (tuple(int(at * stretch) for at in times) for times in (starts, ends))
-        return Spoken(samples.astype(np.float32), words, *scaled, None)
+        starts, ends = (tuple(int(at * stretch) for at in times) for times in (starts, ends))
+        return Spoken(samples.astype(np.float32), words, starts, ends, None)
 
 
 def _speak_shard(program: str, path: Path, rng: random.Random) -> None:

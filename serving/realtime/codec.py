@@ -9,22 +9,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
 
-from ...agent.events import Audio, Event, Failed, Interrupt, ReplyStart, TurnResumed
+from ...agent.events import (
+    Event,
+    Failed,
+    Interrupt,
+    Metrics,
+    Prosody,
+    ReplyStart,
+    TurnDropped,
+    TurnResumed,
+    Update,
+    VoiceActivity,
+)
+from ..session_log import SessionLog
 from .asides import Asides
 from .config import checked_response, default_config, merged, plan_of
 from .editing import Editing
+from .extensions import Extensions, ResumeOffer
 from .hearing import Hearing
-from .items import Items, read_item
+from .items import Items
 from .known import Known
 from .limits import Meter
 from .replies import Replies
 from .response import ResponseSettings
+from .resuming import Resuming
 from .wire import (
     Apply,
     Command,
-    Decide,
     Json,
     Outbox,
     Output,
@@ -33,8 +45,6 @@ from .wire import (
     Say,
     Turn,
     mapping,
-    number,
-    one_of,
     optional_string,
     random_id,
     read_message,
@@ -48,7 +58,8 @@ MAX_EVENT = 512 * 1024
 
 class RealtimeCodec:
     """Every method gives what is to be sent and done, in order. `speaks`: whether the server has a voice; `session` is what a
-    client secret wants otherwise than the defaults."""
+    client secret wants otherwise than the defaults; `offer` a token for clients that ask for one; with a `log` the
+    conversation goes on from there."""
 
     def __init__(
         self,
@@ -59,20 +70,30 @@ class RealtimeCodec:
         session: Json | None = None,
         meter: Meter | None = None,
         new_id: Callable[[str], str] = random_id,
+        offer: ResumeOffer | None = None,
+        log: SessionLog | None = None,
     ) -> None:
         self._out = Outbox(new_id)
         self._speaks = speaks
         self.items = Items()
         self._meter = meter or Meter()
         self.config = merged(default_config(new_id("sess"), model, expires_at, speaks), {"type": "realtime", **(session or {})})
-        self._conversation_id = new_id("conv")
+        if log is not None:
+            self.config = {**log.settings, "model": model, "expires_at": expires_at}
+        self._conversation_id = new_id("conv") if log is None else str(log.state["conversation_id"])
         self._hearing = Hearing(self._out, self.items, self.config)
         self._replies = Replies(self._out, self.items, self._meter)
         self._asides = Asides(self._out, self.items, self._meter)
         self._known = Known(self._out, self.items)
+        self._extensions = Extensions(self._out, self.items, self._hearing, self._replies, offer)
+        self.resuming = Resuming(self._out, self.items, self._hearing, self._replies, self._known, self._extensions)
+        if log is not None:
+            self.resuming.restore(log)
+        self._extensions.configure(self.config)
+        self.changes = 0
+        """Grows with whatever a log has to have."""
         self._quiet_since_ms: float | None = None
         self._waiting_start: Json | None = None
-        self._turn_reply_due = False
         self.has_failed = False
         editing = Editing(self._out, self.items, self._known, self._replies)
         self._handlers: dict[str, Callable[[Json], None]] = {
@@ -86,20 +107,32 @@ class RealtimeCodec:
             "conversation.item.truncate": editing.truncate,
             "response.create": self._create_response,
             "response.cancel": self._cancel,
-            "textpro.playback": self._acknowledge,
-            "textpro.confirm": self._confirm,
+            "textpro.playback": self._extensions.acknowledge,
+            "textpro.confirm": self._extensions.confirm,
         }
 
     @property
     def is_idle(self) -> bool:
         """Whether nobody speaks and no reply is made or playing."""
         replies = self._replies
-        return not (self._hearing.turn_open or replies.running or replies.requested or self._turn_reply_due or len(self._asides))
+        return not (
+            self._hearing.turn_open or replies.running or replies.requested or self._hearing.reply_due or len(self._asides)
+        )
 
     def open(self) -> list[Output]:
         """The connection stands."""
         self._out.event("session.created", session=self.config)
+        self._extensions.offer()
         return self._out.take()
+
+    def remember(self) -> tuple[SessionLog, int | None]:
+        """The conversation as a log; see `Resuming.remember`."""
+        return self.resuming.remember(self.config, self._conversation_id)
+
+    def come_back(self, now_ms: float, expires_at: int) -> list[Output]:
+        """The client has another connection, or the conversation was restored from a log; see `resuming` for the rest."""
+        self._quiet_since_ms, self.config["expires_at"] = None, expires_at
+        return self.resuming.come_back(self.config, now_ms)
 
     def receive(self, text: str, now_ms: float) -> list[Output]:
         """A message of the client. What is wrong with it becomes an `error` event; it never raises."""
@@ -118,6 +151,7 @@ class RealtimeCodec:
                 known = ", ".join(self._handlers)
                 raise ProtocolError("invalid_value", f"there is no client event {kind[:80]!r}: expected {known}", "type")
             handler(event)
+            self.changes += kind not in ("input_audio_buffer.append", "textpro.playback")
         except ProtocolError as fault:
             self._out.error(fault, event_id)
         return self._out.take()
@@ -138,7 +172,7 @@ class RealtimeCodec:
                 hearing.announce()
                 replies.observe(event, None)
             case TurnResumed() if hearing.speech is not None and hearing.speech.committed is not None:
-                self._turn_reply_due = False
+                self._hearing.reply_due = False
                 replies.void()
                 hearing.observe(event, False)
             case _:
@@ -151,8 +185,11 @@ class RealtimeCodec:
                 if ended and not self._replied_by_session():
                     self._start_waiting()
                 elif ended:
-                    self._turn_reply_due = True
-        self._extend(event)
+                    self._hearing.reply_due = True
+                elif isinstance(event, TurnDropped):
+                    self._start_waiting()
+        self._extensions.observe(event)
+        self.changes += not isinstance(event, VoiceActivity | Update | Prosody | Metrics)
         return self._out.take()
 
     def tick(self, now_ms: float) -> list[Output]:
@@ -188,6 +225,7 @@ class RealtimeCodec:
         self._known.open_plan = apply.plan
         self._hearing.base_ms = apply.heard_ms
         self._hearing.turn_open = False
+        self._replies.reopened()
 
     def refused(self, command: Command, error: Exception) -> list[Output]:
         """A command could not be done."""
@@ -219,8 +257,9 @@ class RealtimeCodec:
             raise ProtocolError("invalid_value", f"the session would have more than {MAX_EVENT} characters", "session")
         self.config = config
         self._hearing.configure(config)
-        self._replies.acknowledged = config.get("textpro", {}).get("playback") == "acknowledged"
+        self._extensions.configure(config)
         self._out.event("session.updated", session=config)
+        self._extensions.offer()
         if self._known.plan is not None:
             self._refresh()
 
@@ -236,6 +275,7 @@ class RealtimeCodec:
             self._known.apply(plan_of(self.config, {}), self._hearing.fed_ms, force=True)
         self._hearing.forget()
         self._out.event("input_audio_buffer.cleared")
+        self._start_waiting()
 
     def _create_response(self, event: Json) -> None:
         params = checked_response(event.get("response"))
@@ -243,7 +283,7 @@ class RealtimeCodec:
             raise ProtocolError("invalid_value", "a transcription session gives no responses: use type realtime", "type")
         if params.get("output_modalities") == ["audio"] and not self._speaks:
             raise wrong("response.output_modalities", ["audio"], '["text"], as this server has no voice')
-        turns = self._read_input(params["input"]) if "input" in params else None
+        turns = self.items.read_turns(params["input"], self._out.new_id) if "input" in params else None
         if params.get("conversation") == "none":
             self._begin_aside(params, turns)
             return
@@ -274,19 +314,10 @@ class RealtimeCodec:
         active = self._replies.active
         if active is None or (response_id is not None and response_id != active.id):
             raise ProtocolError("response_cancel_not_active", "Cancellation failed: no active response found", "response_id")
-        self._waiting_start = None
         self._replies.cut("client_cancelled")
-
-    def _acknowledge(self, event: Json) -> None:
-        if not self._replies.acknowledged:
-            reason = 'ask for it first: session.update with {"textpro": {"playback": "acknowledged"}}'
-            raise ProtocolError("invalid_event", f"textpro.playback is an extension; {reason}", "type")
-        item = self.items.get(string(event, "item_id"))
-        self._replies.acknowledge(item, min(number(event.get("audio_end_ms"), "audio_end_ms", 0, 10**12), item.audio_ms))
-
-    def _confirm(self, event: Json) -> None:
-        one_of(event.get("accepted"), "accepted", (True, False))
-        self._out.do(Decide(string(event, "call_id"), event["accepted"]))
+        if self._waiting_start is not None:  # the session was never asked for it
+            self._waiting_start = None
+            self._replies.requested.pop()
 
     # From items to what the session reads.
 
@@ -302,7 +333,7 @@ class RealtimeCodec:
             self._out.do(Say(text) if text else Respond())
 
     def _start_waiting(self) -> None:
-        """The turn over which a response was asked for has ended without a reply of its own."""
+        """The turn over which a response was asked for is over, and nobody else replies to it."""
         params, self._waiting_start = self._waiting_start, None
         if params is not None:
             self._start(params, None)
@@ -312,33 +343,14 @@ class RealtimeCodec:
         if self.is_idle:
             self._known.refresh(plan_of(self.config, {}), self._hearing.fed_ms, self._replies.now_ms)
 
-    def _read_input(self, values: list[Any]) -> tuple[Turn, ...]:
-        items = []
-        for at, value in enumerate(values):
-            where = f"response.input[{at}]"
-            if mapping(value, where).get("type") == "item_reference":
-                items.append(self.items.get(string(value, "id", f"{where}."), param=f"{where}.id"))
-            else:
-                items.append(read_item(value, self._out.new_id("item"), where))
-        return tuple(turn for item in items for turn in item.turns())
-
     # Responses.
 
     def _settings(self, params: Json, conversation: bool = True) -> ResponseSettings:
-        output = self.config["audio"]["output"]
-        asked = (params.get("audio") or {}).get("output") or {}
-        audio = {key: asked.get(key) or output[key] for key in ("format", "voice")}
-        return ResponseSettings(
-            self._conversation_id if conversation else None,
-            params["output_modalities"] if "output_modalities" in params else self.config["output_modalities"],
-            {"output": audio},
-            params["max_output_tokens"] if "max_output_tokens" in params else self.config["max_output_tokens"],
-            params.get("metadata"),
-        )
+        return ResponseSettings.of(params, self.config, self._conversation_id if conversation else None)
 
     def _unasked_settings(self) -> ResponseSettings | None:
         """Those of a reply to a heard turn; None where the reply was asked for."""
-        due, self._turn_reply_due = self._turn_reply_due, False
+        due, self._hearing.reply_due = self._hearing.reply_due, False
         if due and self._waiting_start is not None and self._replies.requested:
             self._waiting_start = None
             return None
@@ -365,21 +377,11 @@ class RealtimeCodec:
             turns = tuple(turn for item in self.items for turn in item.turns())
         self._asides.begin(settings, plan, turns)
 
-    # What only clients get that ask for it.
-
-    def _extend(self, event: Event) -> None:
-        wanted = self.config.get("textpro", {}).get("events", ())
-        if event.type in wanted and not isinstance(event, Audio):
-            speech = self._hearing.speech
-            item = {"item_id": speech.item_id} if speech is not None else {}
-            fields = {key: value for key, value in event.to_dict().items() if key != "type"}
-            self._out.event(f"textpro.{event.type}", **item, **fields)
-
     def _watch_idle(self, now_ms: float) -> None:
         """`idle_timeout_ms`: where the user says nothing after a response, another one begins."""
         detection = self.config["audio"]["input"]["turn_detection"] or {}
         busy = self._hearing.turn_open or self._replies.running is not None or self._replies.requested
-        if detection.get("idle_timeout_ms") is None or busy or self._turn_reply_due or not len(self.items):
+        if detection.get("idle_timeout_ms") is None or busy or self._hearing.reply_due or not len(self.items):
             self._quiet_since_ms = None
         elif self._quiet_since_ms is None:
             self._quiet_since_ms = now_ms

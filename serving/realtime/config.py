@@ -229,7 +229,8 @@ def _extensions(current: Json, update: Any) -> Json:
     if not isinstance(events, list) or not all(isinstance(name, str) for name in events) or len(events) > MAX_TOOLS:
         raise wrong("session.textpro.events", events, "an array of names of events")
     one_of(result.get("playback", "estimated"), "session.textpro.playback", ("estimated", "acknowledged"))
-    one_of(result.get("prosody", True), "session.textpro.prosody", (True, False))
+    for key, usual in (("prosody", True), ("resume", False)):
+        one_of(result.get(key, usual), f"session.textpro.{key}", (True, False))
     return result
 
 

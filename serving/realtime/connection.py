@@ -11,8 +11,8 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
@@ -20,8 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
 from ...models.errors import CapacityError, TextProError
-from .codec import RealtimeCodec
-from .session import RealtimeSession
+from .live import Live, now_ms
 from .wire import Json, Output
 
 _log = logging.getLogger(__name__)
@@ -42,12 +41,23 @@ class Limits:
     session_s: float = 3600.0
 
 
+class After(Enum):
+    """What becomes of a conversation whose connection has ended: it is over, it failed, its log stays, or it waits for the
+    client as it is."""
+
+    OVER = "over"
+    FAILED = "failed"
+    LOGGED = "logged"
+    KEPT = "kept"
+
+
 @dataclass(frozen=True, slots=True)
 class Closing:
     """Why a connection ends, as the close frame says it."""
 
-    code: CloseCode
+    code: int
     reason: str
+    after: After = After.LOGGED
 
 
 class Ending(Exception):
@@ -59,11 +69,10 @@ class Ending(Exception):
 
 
 class RealtimeConnection:
-    """`run` leads it to its end; `watch` sees every server event."""
+    """`run` leads it until it has to end, `close` closes the socket."""
 
-    def __init__(self, socket: ServerConnection, codec: RealtimeCodec, limits: Limits, watch: Callable[[Json], None]) -> None:
-        self._socket, self._codec, self._limits, self._watch = socket, codec, limits, watch
-        self._session: RealtimeSession | None = None
+    def __init__(self, socket: ServerConnection, live: Live, limits: Limits) -> None:
+        self._socket, self._live, self._codec, self._limits = socket, live, live.codec, limits
         self._unsent: deque[str] = deque()
         self._unsent_bytes = 0
         self._news = asyncio.Event()
@@ -71,58 +80,50 @@ class RealtimeConnection:
         self._last_message = time.monotonic()
         self.draining = False
 
-    def now_ms(self) -> float:
-        """The clock of this connection."""
-        return time.monotonic() * 1000
-
-    async def run(self, session: RealtimeSession) -> Closing:
-        """Until somebody ends it; gives why. The socket is closed then."""
-        self._session = session
-        self.take(self._codec.open())
-        tasks = [asyncio.create_task(part) for part in (self._receive(), self._write(), session.run(), self._tick())]
+    async def run(self, first: list[Output]) -> Closing:
+        """Send what comes first, and go on until somebody ends it; gives why."""
+        self._live.join(self._send)
+        self._live.take(first)
+        tasks = [asyncio.create_task(part) for part in (self._receive(), self._write(), self._tick())]
         try:
-            waiting: list[asyncio.Future[Any]] = [*tasks, self._ending]
+            waiting: list[asyncio.Future[Any]] = [*tasks, self._live.work, self._ending]
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            closing = self._why(tasks)
+            return self._why([*tasks, self._live.work])
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def close(self, closing: Closing) -> None:
+        """Close the socket, if it is not closed."""
         try:
             async with asyncio.timeout(CLOSE_S):
                 await self._socket.close(closing.code, closing.reason)
         except TimeoutError:  # it does not read
             self._socket.transport.abort()
-        return closing
 
-    def end(self, code: CloseCode, reason: str) -> None:
+    def end(self, code: int, reason: str, after: After = After.LOGGED) -> None:
         """End it for this reason; the first one counts."""
         if not self._ending.done():
-            self._ending.set_result(Closing(code, reason))
+            self._ending.set_result(Closing(code, reason, after))
 
-    def take(self, outputs: list[Output]) -> None:
-        """Send and do what the codec gave."""
-        for output in outputs:
-            if isinstance(output, dict):
-                self._watch(output)
-                text = json.dumps(output)
-                self._unsent.append(text)
-                self._unsent_bytes += len(text)
-                self._news.set()
-            elif self._session is not None:
-                self._session.put(output)
+    def _send(self, event: Json) -> None:
+        text = json.dumps(event)
+        self._unsent.append(text)
+        self._unsent_bytes += len(text)
+        self._news.set()
         if self._unsent_bytes > self._limits.unsent_bytes:
-            self.end(CloseCode.POLICY_VIOLATION, "slow consumer: too much waits to be read; read faster")
+            reason = "slow consumer: too much waits to be read; read faster"
+            self.end(CloseCode.POLICY_VIOLATION, reason, After.KEPT)
 
     async def _receive(self) -> None:
-        assert self._session is not None
         async for message in self._socket:
             self._last_message = time.monotonic()
             if isinstance(message, bytes):
                 message = message.decode("utf-8", "replace")
-            self.take(self._codec.receive(message, self.now_ms()))
+            self._live.take(self._codec.receive(message, now_ms()))
             await asyncio.sleep(0)
-            while self._session.waiting_ms > MAX_UNHEARD_MS:
+            while self._live.waiting_ms > MAX_UNHEARD_MS:
                 await asyncio.sleep(TICK_S)
                 self._last_message = time.monotonic()
 
@@ -136,9 +137,10 @@ class RealtimeConnection:
                         await self._socket.send(text)
                 except TimeoutError:
                     reason = f"slow consumer: a message was not taken for {self._limits.send_s:g} s"
-                    raise Ending(Closing(CloseCode.POLICY_VIOLATION, reason)) from None
+                    raise Ending(Closing(CloseCode.POLICY_VIOLATION, reason, After.KEPT)) from None
             if self._codec.has_failed:
-                raise Ending(Closing(CloseCode.INTERNAL_ERROR, "the session failed; the last error event says why"))
+                reason = "the session failed; the last error event says why"
+                raise Ending(Closing(CloseCode.INTERNAL_ERROR, reason, After.FAILED))
             self._news.clear()
             await self._news.wait()
 
@@ -146,7 +148,7 @@ class RealtimeConnection:
         began = time.monotonic()
         while True:
             await asyncio.sleep(TICK_S)
-            self.take(self._codec.tick(self.now_ms()))
+            self._live.take(self._codec.tick(now_ms()))
             now = time.monotonic()
             if self.draining and self._codec.is_idle and not self._unsent:
                 self.end(CloseCode.SERVICE_RESTART, "the server restarts: connect again")
@@ -167,13 +169,16 @@ class RealtimeConnection:
                 case Ending() as ending:
                     return ending.closing
                 case CapacityError() as error:
-                    return Closing(CloseCode.TRY_AGAIN_LATER, _short(f"no room for another session: {error}"))
+                    reason = _short(f"no room for another session: {error}")
+                    return Closing(CloseCode.TRY_AGAIN_LATER, reason, After.FAILED)
                 case TextProError() as error:
-                    return Closing(CloseCode.INTERNAL_ERROR, _short(str(error)))
+                    return Closing(CloseCode.INTERNAL_ERROR, _short(str(error)), After.FAILED)
                 case error:
                     _log.error("a connection failed", exc_info=error)
-                    return Closing(CloseCode.INTERNAL_ERROR, "the server made a mistake with this connection")
-        return Closing(CloseCode.NORMAL_CLOSURE, "")
+                    reason = "the server made a mistake with this connection"
+                    return Closing(CloseCode.INTERNAL_ERROR, reason, After.FAILED)
+        said_goodbye = self._socket.close_code in (CloseCode.NORMAL_CLOSURE, CloseCode.NO_STATUS_RCVD)
+        return Closing(self._socket.close_code or CloseCode.NORMAL_CLOSURE, "", After.OVER if said_goodbye else After.KEPT)
 
 
 def _short(reason: str) -> str:

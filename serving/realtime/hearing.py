@@ -6,7 +6,7 @@ session is sure (`hold`) is how a lone "mm-hm" over a reply never reaches the cl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...agent.events import Event, TokensCommitted, TokensRetracted, TurnDropped, TurnEnd, TurnResumed, TurnStart, VoiceActivity
 from .config import AudioFormat
@@ -40,6 +40,8 @@ class Hearing:
         self.configure(config)
         self.speech: Speech | None = None
         self.turn_open = False
+        self.reply_due = False
+        """Whether the last turn is over and its reply has not begun."""
         self.fed_ms = 0.0
         self.base_ms = 0.0
         self.tokens = 0
@@ -49,11 +51,32 @@ class Hearing:
         self._buffer_ms = 0.0  # without detection: what was appended and not committed
         self._texts: list[str] = []
         self._committed: list[tuple[Item, float]] = []
+        self._words: list[tuple[int, int, str]] = []  # of the running turn: first token, end, text
+        self._words_end_ms = 0
 
     @property
     def is_ending(self) -> bool:
         """Whether the client has committed a turn that is still worked at."""
         return bool(self._committed)
+
+    @property
+    def covered_ms(self) -> float:
+        """Up to where in the audio so far there are items or committed words."""
+        return self.base_ms + self._words_end_ms if self.turn_open else self.fed_ms
+
+    @property
+    def unfinished(self) -> tuple[list[Item], list[Item]]:
+        """Items as they were if nothing more came: of turns that are over, and of the one that is spoken."""
+        over: list[Item] = []
+        spoken: list[Item] = []
+        if self._texts:
+            waiting = self._committed[0][0] if self._committed else Item(self._out.new_id("item"), content="input_audio")
+            over.append(replace(waiting, text=" ".join(self._texts), has_transcript=self._transcribes))
+        words = " ".join(" ".join(text for _, _, text in self._words).split())
+        if self.turn_open and words:
+            new_id = self.speech.item_id if self.speech is not None else self._out.new_id("item")
+            spoken.append(Item(new_id, content="input_audio", text=words, has_transcript=self._transcribes))
+        return over, spoken
 
     def configure(self, config: Json) -> None:
         """The session object is now this one."""
@@ -63,6 +86,10 @@ class Hearing:
             self._sound = SoundIn(audio_format)
         self.is_manual = sound["turn_detection"] is None
         self._transcribes = sound["transcription"] is not None or config["type"] == "transcription"
+
+    def leave(self) -> None:
+        """The connection is lost, with half a sample perhaps; the next one begins with a whole one."""
+        self._sound = SoundIn(self._sound.format)
 
     def append(self, event: Json) -> None:
         """More audio."""
@@ -109,10 +136,15 @@ class Hearing:
                 self._voice_end_ms = event.t_ms
             case TokensCommitted():
                 self._turn_tokens = event.start_index + len(event.tokens)
+                self._words.append((event.start_index, self._turn_tokens, event.text))
+                self._words_end_ms = event.end_ms
             case TokensRetracted():
                 self._turn_tokens = event.to_index
+                self._words = [_kept(piece, event.to_index) for piece in self._words if piece[0] < event.to_index]
             case TurnStart():
                 self.turn_open, self._turn_tokens = True, 0
+                self._words.clear()
+                self._words_end_ms = event.start_ms
                 if not self.is_manual:
                     self.speech = Speech(self._items.promise(self._out.new_id("item")), event.start_ms)
                     if not hold:
@@ -186,6 +218,15 @@ class Hearing:
             self._out.event(f"{kind}.delta", **place, delta=item.text)
         usage = {"type": "duration", "seconds": round(seconds, 3)}
         self._out.event(f"{kind}.completed", **place, transcript=item.text, usage=usage)
+
+
+def _kept(piece: tuple[int, int, str], to_index: int) -> tuple[int, int, str]:
+    """What stands of a piece of committed words when only so many tokens of the turn do."""
+    start, end, text = piece
+    if end <= to_index:
+        return piece
+    words = text.split()
+    return start, to_index, " ".join(words[: len(words) * (to_index - start) // (end - start)])
 
 
 def _empty(length_ms: float) -> ProtocolError:

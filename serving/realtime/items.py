@@ -5,6 +5,7 @@ model is to read when a session is opened anew.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,14 +40,15 @@ class Item:
     text_at: int = 0
     clauses: list[tuple[str, float]] = field(default_factory=list)
 
-    def wire(self) -> Json:
-        """The protocol's form; a key without a value is left out, which clients need."""
+    def wire(self, so_far: bool = False) -> Json:
+        """The protocol's form; a key without a value is left out, which clients need. `so_far`: with the words of a reply
+        that is not complete."""
         base: Json = {"id": self.id, "object": "realtime.item", "type": self.kind, "status": self.status}
         if self.kind == "function_call":
             return {**base, "name": self.name, "call_id": self.call_id, "arguments": self.text}
         if self.kind == "function_call_output":
             return {**base, "call_id": self.call_id, "output": self.text}
-        return {**base, "role": self.role, "content": self._parts()}
+        return {**base, "role": self.role, "content": self._parts(so_far or self.status != "in_progress")}
 
     def turns(self) -> tuple[Turn, ...]:
         """What the model reads of it."""
@@ -70,15 +72,15 @@ class Item:
             return text + " ".join(words[: int(len(words) * max(left, 0) / length_ms)])
         return text
 
-    def _parts(self) -> list[Json]:
+    def _parts(self, has_words: bool) -> list[Json]:
         text = self.text if self.heard is None else self.heard
         match self.content:
             case "input_audio":
                 return [{"type": "input_audio", "transcript": text if self.has_transcript else None}]
             case "output_audio":
-                return [] if self.status == "in_progress" else [{"type": "output_audio", "transcript": text}]
+                return [{"type": "output_audio", "transcript": text}] if has_words else []
             case "output_text":
-                return [] if self.status == "in_progress" else [{"type": "output_text", "text": text}]
+                return [{"type": "output_text", "text": text}] if has_words else []
         return [{"type": "input_text", "text": text}]
 
 
@@ -140,6 +142,17 @@ class Items:
     def last_id(self) -> str | None:
         """The id of the last item."""
         return self._items[-1].id if self._items else None
+
+    def read_turns(self, values: list[Any], new_id: Callable[[str], str]) -> tuple[Turn, ...]:
+        """The `input` of a response: items, and references to those of the conversation. ProtocolError for a wrong one."""
+        items = []
+        for at, value in enumerate(values):
+            where = f"response.input[{at}]"
+            if mapping(value, where).get("type") == "item_reference":
+                items.append(self.get(string(value, "id", f"{where}."), param=f"{where}.id"))
+            else:
+                items.append(read_item(value, new_id("item"), where))
+        return tuple(turn for item in items for turn in item.turns())
 
     def remove(self, item: Item) -> None:
         """Take it out."""

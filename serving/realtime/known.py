@@ -21,8 +21,17 @@ class Known:
         self.plan: Plan | None = None
         self.open_plan = Plan()
         self._unsent: list[Item] = []
-        self._edited = False
+        self._edited = self._goes_on = False
         self._changed_at_ms = 0.0
+
+    @property
+    def unread(self) -> list[Item]:
+        """Items that the session has still to be brought: all of them where its own history does not count any more."""
+        return list(self._items) if self._edited or not (self._goes_on or self.plan is not None) else list(self._unsent)
+
+    def go_on(self, unread: list[Item]) -> None:
+        """The first session will have a history that it can keep, which has all items but these."""
+        self._unsent, self._goes_on = unread, True
 
     def add(self, item: Item, now_ms: float) -> None:
         """An item was put at the end."""
@@ -67,10 +76,10 @@ class Known:
 
     def apply(self, plan: Plan, heard_ms: float, *, but: list[Item] | None = None, force: bool = False) -> None:
         """Open the session anew."""
-        keep = not self._edited and self.plan is not None
+        keep = not self._edited and (self._goes_on or self.plan is not None)
         left_out = but or []
         items = self._unsent if keep else [item for item in self._items if not any(item is other for other in left_out)]
         turns = tuple(turn for item in items for turn in item.turns())
         self._out.do(Apply(plan, turns, keep, heard_ms, force))
-        self.plan, self._edited = plan, False
+        self.plan, self._edited, self._goes_on = plan, False, False
         self._unsent.clear()

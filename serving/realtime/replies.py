@@ -11,10 +11,12 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from ...agent.events import Audio, Event, Interrupt, ReplyDelta, ReplyDone, ReplySpoken, ReplyStart
+from ..session_log import HeardMark, Sound, behind, joined
+from .config import AudioFormat
 from .items import Item, Items
 from .limits import Meter
 from .response import Response, ResponseSettings
-from .sound import Playback
+from .sound import Playback, SoundOut
 from .wire import GiveResult, Outbox, Played, Stop
 
 CUT_GRACE_MS = 300
@@ -37,9 +39,15 @@ class Call:
 
 @dataclass(slots=True)
 class Running:
-    """The session's reply and the response that now tells of it."""
+    """The session's reply and the response that now tells of it. It begins behind `context_tokens` of the model's input and
+    the item `behind`; `away_ms` is what was played of it when the connection was lost."""
 
     response: Response
+    context_tokens: int = 0
+    behind: str | None = None
+    read_before: tuple[int, int] = (0, 0)
+    away_ms: float | None = None
+    sounds: list[Sound] = field(default_factory=list)
     playback: Playback = field(default_factory=Playback)
     items: list[Item] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
@@ -51,6 +59,11 @@ class Running:
     is_stopped: bool = False
     cut_at_ms: float | None = None
     cut_played_ms: float = 0.0
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the user or the client has cut it off."""
+        return self.is_stopped or self.cut_at_ms is not None
 
     @property
     def awaits(self) -> bool:
@@ -68,6 +81,12 @@ class Replies:
         self.running: Running | None = None
         self.requested: deque[Response] = deque()
         self.calls: dict[str, Call] = {}
+        self.keeps_sound = self._is_away = False
+        self.latest: Response | None = None
+        self.mark: HeardMark | None = None
+        self.leftover: tuple[Sound, ...] = ()
+        """Sound of a reply of an older session that the client has not played."""
+        self._read = (0, 0)  # text and audio tokens that the session's last reply had read
 
     @property
     def active(self) -> Response | None:
@@ -80,6 +99,7 @@ class Replies:
         """A new response, announced."""
         response = Response(self._out.new_id("resp"), settings, self._out, self._items, self._begin_item)
         response.begin()
+        self.latest = response
         return response
 
     def observe(self, event: Event, max_tokens: int | None) -> None:
@@ -97,6 +117,8 @@ class Replies:
                 running.total_ms += len(event.pcm) * 1000 / event.sample_rate
                 if sent_ms:
                     running.playback.send(sent_ms, self.now_ms)
+                    if self.keeps_sound and (sound := running.response.kept(event.pcm, event.sample_rate)) is not None:
+                        running.sounds.append(sound)
             case ReplySpoken():
                 running.is_spoken = True
                 running.response.usage.output = event.tokens
@@ -118,9 +140,13 @@ class Replies:
         if response is None:
             assert unasked is not None, "a reply that nobody asked for"
             response = self.make(unasked)
-        self.running = Running(response)
-        heard = min(audio_tokens, event.context_tokens)
-        response.usage.input_audio, response.usage.input_text = heard, event.context_tokens - heard
+        away_ms = 0.0 if self._is_away else None
+        self.running = Running(response, event.context_tokens, self._items.last_id(), self._read, away_ms)
+        self.leftover = ()
+        usage, heard = response.usage, min(audio_tokens, event.context_tokens)
+        usage.input_audio, usage.input_text = heard, event.context_tokens - heard
+        usage.cached_text, usage.cached_audio = min(self._read[0], usage.input_text), min(self._read[1], heard)
+        self._read = (usage.input_text, usage.input_audio)
         if response.is_closed:
             self._stop(self.running)
 
@@ -160,7 +186,7 @@ class Replies:
 
     def cut(self, reason: str) -> None:
         """The client stops playing: close the response now, cut the session off when it is known what was played."""
-        running = self.running
+        running, self.leftover = self.running, ()
         for response in self.requested:
             self.cancel(response, reason)
         if running is None or running.is_stopped:
@@ -174,11 +200,12 @@ class Replies:
         """The turn goes on that the reply was for, and the session has taken it back."""
         running, self.running = self.running, None
         if running is not None:
+            self._read = running.read_before
             self.cancel(running.response, "turn_detected")
 
     def truncate(self, item: Item, audio_ms: float) -> bool:
         """The client played so much of an item; cuts the session's reply off there. False if that reply is over."""
-        running = self.running
+        running, self.leftover = self.running, ()
         if running is None or not any(item is known for known in running.items):
             return False
         self.cancel(running.response, "client_cancelled")
@@ -188,6 +215,8 @@ class Replies:
 
     def acknowledge(self, item: Item, audio_ms: float) -> None:
         """The client has played so much of an item and goes on."""
+        self.mark = HeardMark(item.id, audio_ms)
+        self.leftover = behind(self.leftover, self.mark)
         if self.running is not None and any(item is known for known in self.running.items):
             self._tell(self.running, item.at_ms + audio_ms)
 
@@ -219,6 +248,46 @@ class Replies:
                 if played >= running.told_ms + PLAYED_STEP_MS:
                     self._tell(running, played)
 
+    def reopened(self) -> None:
+        """The session was opened anew, and has read nothing yet."""
+        self._read = (0, 0)
+
+    @property
+    def unheard(self) -> tuple[Sound, ...]:
+        """The sound so far that was not played, as far as is known."""
+        running = self.running
+        if running is None:
+            return self.leftover
+        if running.is_cut:
+            return ()
+        played_ms = running.told_ms
+        if not self.acknowledged:
+            played_ms = running.playback.played_ms(self.now_ms) if running.away_ms is None else running.away_ms
+        begins = {item.id: item.at_ms for item in running.items}
+        rest = (sound.behind(played_ms - begins[sound.item_id]) for sound in running.sounds)
+        return joined(sound for sound in rest if sound is not None)
+
+    def leave(self) -> None:
+        """The connection is lost: nothing is played until `come_back`, and what was cut off is."""
+        running, self._is_away = self.running, True
+        if running is None:
+            return
+        running.away_ms = running.playback.played_ms(self.now_ms)
+        if running.cut_at_ms is not None and not running.is_stopped:
+            self._stop(running)
+
+    def come_back(self, unheard: tuple[Sound, ...]) -> None:
+        """There is a connection again, and this is played on it first."""
+        running, self._is_away = self.running, False
+        for sound in unheard:
+            self._say_again(sound)
+        if running is not None:
+            played_ms = running.told_ms if self.acknowledged else running.away_ms or 0.0
+            running.playback.go_on(played_ms, self.now_ms)
+            running.away_ms = None
+        elif not self.acknowledged:
+            self.leftover = ()
+
     def fail(self, message: str) -> None:
         """The session ended: whatever is in progress failed."""
         error = {"type": "server_error", "code": "session_failed", "message": message}
@@ -241,6 +310,15 @@ class Replies:
                     item.heard = heard
         self._finish(running.response, "completed", None)
         self._give_results(running)
+
+    def _say_again(self, sound: Sound) -> None:
+        """Send it once more; the item's further sound follows it without a seam."""
+        out = SoundOut(AudioFormat.of(sound.format))
+        pieces = [out.encode(sound.pcm[at : at + sound.rate], sound.rate) for at in range(0, len(sound.pcm), sound.rate)]
+        if self.running is None or not self.running.response.go_on(sound.item_id, out):
+            pieces.append(out.rest())
+        for piece in filter(None, pieces):
+            self._out.event("response.output_audio.delta", **sound.place, delta=piece)
 
     def _begin_item(self, item: Item) -> None:
         if self.running is not None and item.kind == "message":

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ..session_log import Sound
 from .config import AudioFormat
 from .items import Item, Items
 from .sound import SoundOut
@@ -28,6 +29,15 @@ class ResponseSettings:
     max_output_tokens: int | str
     metadata: Json | None = None
 
+    @classmethod
+    def of(cls, params: Json, config: Json, conversation_id: str | None) -> ResponseSettings:
+        """What `response.create` asks for with `params`; the rest is the session's `config`."""
+        asked = (params.get("audio") or {}).get("output") or {}
+        audio = {key: asked.get(key) or config["audio"]["output"][key] for key in ("format", "voice")}
+        given = {**config, **params}
+        modalities, most = given["output_modalities"], given["max_output_tokens"]
+        return cls(conversation_id, modalities, {"output": audio}, most, params.get("metadata"))
+
     @property
     def is_spoken(self) -> bool:
         """Whether its sound is wanted."""
@@ -36,21 +46,23 @@ class ResponseSettings:
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens of a response."""
+    """Tokens of a response; cached are those that an earlier response of the same session had read."""
 
     input_text: int = 0
     input_audio: int = 0
     output: int = 0
+    cached_text: int = 0
+    cached_audio: int = 0
 
     def wire(self) -> Json:
         """The protocol's form, with all details, which clients read without asking."""
-        nothing_cached = {"text_tokens": 0, "audio_tokens": 0, "image_tokens": 0}
+        cached = {"text_tokens": self.cached_text, "audio_tokens": self.cached_audio, "image_tokens": 0}
         entered = self.input_text + self.input_audio
         return {
             "total_tokens": entered + self.output, "input_tokens": entered, "output_tokens": self.output,
             "input_token_details": {
-                "text_tokens": self.input_text, "audio_tokens": self.input_audio, "image_tokens": 0, "cached_tokens": 0,
-                "cached_tokens_details": nothing_cached,
+                "text_tokens": self.input_text, "audio_tokens": self.input_audio, "image_tokens": 0,
+                "cached_tokens": self.cached_text + self.cached_audio, "cached_tokens_details": cached,
             },
             "output_token_details": {"text_tokens": self.output, "audio_tokens": 0},
         }  # fmt: skip
@@ -68,6 +80,7 @@ class Response:
     usage: Usage = field(default_factory=Usage)
     is_closed: bool = False
     output: list[Item] = field(default_factory=list)
+    _done: Json | None = None
     _open: Item | None = None
     _sound: SoundOut | None = None
 
@@ -100,6 +113,27 @@ class Response:
         item.audio_ms += length_ms
         return length_ms
 
+    def kept(self, pcm: NDArray[np.int16], rate: int) -> Sound | None:
+        """The sound that was given last, so that it can be sent again; None where no item has it."""
+        item = self._open
+        if item is None or self.is_closed:
+            return None
+        start_ms = item.audio_ms - len(pcm) * 1000 / rate
+        return Sound(item.id, start_ms, rate, pcm, self._place(item), self.settings.audio["output"]["format"])
+
+    def go_on(self, item_id: str, sound: SoundOut) -> bool:
+        """All of the open item's sound that the client lacks went through `sound`, and what follows does; False if it is not
+        open any more."""
+        if self._open is None or self._open.id != item_id or self.is_closed:
+            return False
+        self._sound = sound
+        return True
+
+    def shown(self) -> Json:
+        """As it stands."""
+        running = {**self._wire("in_progress", None, None), "output": [item.wire(so_far=True) for item in self.output]}
+        return running if self._done is None else self._done
+
     def call(self, name: str, arguments: str, call_id: str) -> None:
         """A call of a client's function, whole."""
         if self.is_closed:
@@ -123,7 +157,8 @@ class Response:
         details: Json | None = None
         if status != "completed":
             details = {"type": status, **({"reason": reason} if reason else {}), **({"error": error} if error else {})}
-        self.out.event("response.done", response=self._wire(status, details, self.usage.wire()))
+        self._done = self._wire(status, details, self.usage.wire())
+        self.out.event("response.done", response=self._done)
 
     def _wire(self, status: str, details: Json | None, usage: Json | None) -> Json:
         return {

@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any
 from ...agent.events import Event
 from ...agent.tools import Tool, ToolFunction, tool, unchecked
 from ...agent.turns import TurnSettings
+from ...engine import Entry
 from ...models.errors import TextProError
+from ..session_log import SessionLog
 from .codec import RealtimeCodec
 from .history import as_object, entries_of
+from .resuming import WHOLE_CONTEXT
 from .wire import (
     Apply,
     Aside,
@@ -56,10 +59,12 @@ class SessionDefaults:
     prosody: bool = True
     follow_tone: bool = True
     client_tool_s: float = 300.0
+    behind_ms: int | None = None
 
 
 class RealtimeSession:
-    """The sessions behind one connection. `send` takes what the codec gives for an event; it must not block."""
+    """The sessions behind one connection. `send` takes what the codec gives for an event; it must not block. `entries` are the
+    turns of a conversation that goes on."""
 
     def __init__(
         self,
@@ -68,12 +73,14 @@ class RealtimeSession:
         defaults: SessionDefaults,
         send: Callable[[list[Output]], None],
         now_ms: Callable[[], float],
+        entries: tuple[Entry, ...] = (),
     ) -> None:
         self._runtime, self._codec, self._defaults = runtime, codec, defaults
         self._send, self._now_ms = send, now_ms
         self._commands: deque[Command] = deque()
         self._news = asyncio.Event()
         self._session: Session | None = None
+        self._entries, self._system_length = entries, 0
         self._pump: asyncio.Task[None] | None = None
         self._asides: dict[str, asyncio.Task[None]] = {}
         self._later: set[asyncio.Task[None]] = set()
@@ -99,6 +106,23 @@ class RealtimeSession:
                 await self._news.wait()
         finally:
             await self._close()
+
+    def log(self, model: str) -> SessionLog:
+        """The conversation as it stands; `model` names the checkpoint."""
+        self._drain()
+        log, reach = self._codec.remember()
+        return replace(log, model=model, entries=self._rows(reach))
+
+    def _rows(self, reach: int | None) -> tuple[Entry, ...]:
+        """Closed turns out of what the model reads now, instructions left out; see `Resuming.remember` for `reach`."""
+        if self._session is None:
+            return self._entries
+        if reach is None:
+            return self._session.history
+        rows = self._session.entries[self._system_length : None if reach == WHOLE_CONTEXT else reach]
+        close = self._runtime.checkpoint.chat.reply_close()
+        is_closed = tuple(entry.token_id for entry in rows[len(rows) - len(close) :]) == tuple(close)
+        return rows if not rows or is_closed else (*rows, *(Entry(token) for token in close))
 
     async def _do(self, command: Command) -> None:
         try:
@@ -143,7 +167,7 @@ class RealtimeSession:
                 await session.confirm(command.call_id, command.accepted)
 
     async def _open(self, apply: Apply) -> None:
-        history: tuple[Any, ...] = ()
+        history = self._entries if apply.keep else ()
         if self._session is not None:
             await self._session.settled()
             self._drain()
@@ -154,7 +178,8 @@ class RealtimeSession:
         turns = entries_of(apply.turns, self._runtime.checkpoint.chat)
         session = self._make(apply.plan, (*history, *turns), None)
         await session.__aenter__()
-        self._session = session
+        self._session, self._entries = session, ()
+        self._system_length = len(session.entries) - len(session.history)
         self._codec.applied(apply)
         self._pump = asyncio.create_task(self._read(session))
 
@@ -173,6 +198,7 @@ class RealtimeSession:
             auto_reply=plan.auto_reply,
             max_reply_tokens=min(plan.max_tokens or MAX_REPLY_TOKENS, MAX_REPLY_TOKENS),
             history=history,
+            behind_ms=self._defaults.behind_ms,
         )
 
     def _client_tool(self, spec: dict[str, Any], aside: str | None) -> Tool:

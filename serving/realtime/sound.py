@@ -83,6 +83,10 @@ class Playback:
         """The estimate at `now_ms`."""
         return max(0.0, self.sent_ms - max(0.0, self._ends_at_ms - now_ms))
 
+    def go_on(self, played_ms: float, now_ms: float) -> None:
+        """It stood still; from now on the rest is played."""
+        self._ends_at_ms = now_ms + self.sent_ms - played_ms
+
     def over_since_ms(self, now_ms: float) -> float:
         """How long ago all of it had been played; 0 while it plays."""
         return max(0.0, now_ms - self._ends_at_ms)

@@ -2,7 +2,9 @@
 released models.
 
 Every line stands beside its floor: the bytes that any implementation must move, or the operations of the
-two matrix products, over what this device reached in the same run (a large copy, a large matrix product).
+matrix products, over what this device reached in the same run (a large copy, a large matrix product). "ours" is
+the call as it is: Triton launches at serving sizes, cuBLAS for the products from `CUBLAS_GROUPS` groups on, where
+"ours_triton" shows what the launches would take. `fwd+bwd`, from 256 groups on, has the gradients of everything.
 The L2 cache is flushed before each call, because a model step streams gigabytes between two calls. No
 results are written when a provider disagrees with the float32 definition."""
 
@@ -24,10 +26,10 @@ from gpu_timing import (
     count_launches,
     flush_bytes,
     measure_ceiling,
-    percentile,
     time_on_cpu,
     time_on_gpu,
 )
+from measuring import commit, percentile
 from torch.nn import functional
 
 from textpro.kernels import (
@@ -36,11 +38,15 @@ from textpro.kernels import (
     check_values,
     fuse_prosody,
     fuse_prosody_reference,
+    fuse_prosody_triton,
 )
+from textpro.kernels.fuse_prosody import CUBLAS_GROUPS
 
 GROUP_SIZE = 5
 TOKENS_PER_GROUP = 5
 VOCABULARY = 32_768
+TRAINING_GROUPS = 256
+"""From so many groups on the gradients are timed, too."""
 AGREEMENT = {torch.bfloat16: 6e-3, torch.float16: 2e-3, torch.float32: 1e-5}
 
 
@@ -59,6 +65,14 @@ class Shape:
 
     def flops(self) -> int:
         return 2 * self.groups * self.hidden * (self.feature_dim + self.hidden)
+
+    def training_floor_bytes(self, itemsize: int) -> int:
+        """Beside the forward pass: the gradient of the result read, the weights and the features read again, a
+        gradient written for each float, the whole embedding's among them."""
+        tokens = TOKENS_PER_GROUP * self.groups
+        elements = (self.groups + tokens) * self.hidden + 2 * self.weight_elements()
+        elements += 2 * GROUP_SIZE * self.groups * self.feature_dim + VOCABULARY * self.hidden
+        return self.floor_bytes(itemsize) + elements * itemsize
 
     def floor_bytes(self, itemsize: int) -> int:
         """Inputs read once, the result written once, int64 indices; nothing in between."""
@@ -106,6 +120,7 @@ class Row:
     measured (-1: not known)."""
 
     provider: str
+    mode: str
     groups: int
     feature_dim: int
     hidden: int
@@ -124,6 +139,7 @@ class Row:
     copy_gb_s: float
     matmul_tflop_s: float
     device: str
+    commit: str
     command: str
     timestamp: str
     python: str
@@ -179,12 +195,39 @@ def providers(inputs: Inputs, device: str) -> dict[str, Callable[[], torch.Tenso
     if device == "cpu":
         return {"definition": lambda: inputs.call(fuse_prosody_reference), **plain}
     compiled = torch.compile(eager, fullgraph=True, dynamic=False)
+    switched = len(inputs.group_offsets) > CUBLAS_GROUPS
+    launches = {"ours_triton": lambda: inputs.call(fuse_prosody_triton)} if switched else {}
     return {
         "ours": lambda: inputs.call(fuse_prosody),
         "ours_graph": captured(lambda: inputs.call(fuse_prosody)),
+        **launches,
         **plain,
         "eager_graph": captured(plain["eager"]),
         "compile": lambda: inputs.call(compiled),
+    }
+
+
+def trainers(inputs: Inputs, device: str) -> dict[str, Callable[[], torch.Tensor]]:
+    """Forward and backward; each gives the gradient of the features."""
+    weights = (getattr(inputs.projector, field.name) for field in fields(inputs.projector))
+    leaves = (inputs.features, inputs.embedding, *weights)
+    for leaf in leaves:
+        leaf.requires_grad_()
+    gradient = torch.ones((inputs.layout.rows, inputs.embedding.shape[1]), dtype=leaves[0].dtype, device=leaves[0].device)
+
+    def trained(function: Callable[..., torch.Tensor]) -> Callable[[], torch.Tensor]:
+        def call() -> torch.Tensor:
+            with torch.enable_grad():
+                return torch.autograd.grad(inputs.call(function), leaves, gradient)[0]
+
+        return call
+
+    if device == "cpu":
+        return {"definition": trained(fuse_prosody_reference), "eager": trained(eager)}
+    return {
+        "ours": trained(fuse_prosody),
+        "eager": trained(eager),
+        "compile": trained(torch.compile(eager, fullgraph=True, dynamic=False)),
     }
 
 
@@ -192,20 +235,26 @@ def rms_ratio(actual: torch.Tensor, expected: torch.Tensor) -> float:
     return ((actual.double() - expected.double()).norm() / expected.double().norm()).item()
 
 
-def measure(shape: Shape, options: argparse.Namespace, dtype: torch.dtype, ceiling: Ceiling) -> list[Row]:
+def measure(shape: Shape, mode: str, options: argparse.Namespace, dtype: torch.dtype, ceiling: Ceiling) -> list[Row]:
     """One row per provider. Raises Disagreement if one disagrees with the float32 definition."""
-    inputs = make_inputs(shape, dtype, options.device)
-    expected = inputs.wide().call(fuse_prosody_reference)
-    calls = providers(inputs, options.device)
+    inputs, trains, size = make_inputs(shape, dtype, options.device), mode == "fwd+bwd", dtype.itemsize
+    if trains:
+        expected = trainers(inputs.wide(), "cpu")["definition"]()
+        calls, bound, known_bytes = trainers(inputs, options.device), 3 * AGREEMENT[dtype], {}
+        floor_bytes, flops = shape.training_floor_bytes(size), 3 * shape.flops()
+    else:
+        expected = inputs.wide().call(fuse_prosody_reference)
+        calls, bound = providers(inputs, options.device), AGREEMENT[dtype]
+        launches = "ours" if shape.groups < CUBLAS_GROUPS else "ours_triton"
+        known_bytes = {launches: shape.fused_bytes(size), "eager": shape.eager_bytes(size)}
+        floor_bytes, flops = shape.floor_bytes(size), shape.flops()
     ratios = {name: rms_ratio(call(), expected) for name, call in calls.items()}
-    wrong = {name: ratio for name, ratio in ratios.items() if not ratio < AGREEMENT[dtype]}
+    wrong = {name: ratio for name, ratio in ratios.items() if not ratio < bound}
     if wrong:
         raise Disagreement(
-            f"{shape}: RMS error / RMS of {wrong} is not under {AGREEMENT[dtype]} of the float32 definition; "
-            "nothing is reported. Run the tests in tests/test_fuse_prosody.py on this device."
+            f"{shape}, {mode}: RMS error / RMS of {wrong} is not under {bound} of the float32 definition; "
+            "nothing is reported. Run the tests in tests/test_fuse_prosody*.py on this device."
         )
-    size = dtype.itemsize
-    known_bytes = {"ours": shape.fused_bytes(size), "eager": shape.eager_bytes(size)}
     gpu = options.device == "cuda"
     flush = torch.empty(flush_bytes() if gpu else 0, dtype=torch.uint8, device=options.device)
     rows = []
@@ -217,6 +266,7 @@ def measure(shape: Shape, options: argparse.Namespace, dtype: torch.dtype, ceili
         rows.append(
             Row(
                 provider=name,
+                mode=mode,
                 groups=shape.groups,
                 feature_dim=shape.feature_dim,
                 hidden=shape.hidden,
@@ -227,16 +277,15 @@ def measure(shape: Shape, options: argparse.Namespace, dtype: torch.dtype, ceili
                 call_p50_us=round(percentile(whole, 50), 2),
                 launches=count_launches(call) if gpu else -1,
                 bytes=known_bytes.get(name.removesuffix("_graph"), -1),
-                floor_bytes=shape.floor_bytes(size),
-                flops=shape.flops(),
-                memory_floor_us=round(shape.floor_bytes(size) / ceiling.bytes_per_s * 1e6, 2)
-                if gpu
-                else -1.0,
-                compute_floor_us=round(shape.flops() / ceiling.flops_per_s * 1e6, 2) if gpu else -1.0,
+                floor_bytes=floor_bytes,
+                flops=flops,
+                memory_floor_us=round(floor_bytes / ceiling.bytes_per_s * 1e6, 2) if gpu else -1.0,
+                compute_floor_us=round(flops / ceiling.flops_per_s * 1e6, 2) if gpu else -1.0,
                 rms_ratio=float(f"{ratios[name]:.2e}"),
                 copy_gb_s=round(ceiling.bytes_per_s / 1e9, 1),
                 matmul_tflop_s=round(ceiling.flops_per_s / 1e12, 1),
                 device=torch.cuda.get_device_name() if gpu else f"cpu {platform.machine()}",
+                commit=commit(),
                 command=shlex.join(["python", *sys.argv]),
                 timestamp=datetime.now(UTC).isoformat(timespec="seconds"),
                 python=platform.python_version(),
@@ -260,7 +309,7 @@ def show(rows: list[Row]) -> None:
     for row in rows:
         floor = max(row.memory_floor_us, row.compute_floor_us)
         print(
-            f"{row.groups:>6} {row.feature_dim:>5} {row.hidden:>5}  {row.provider:<12}"
+            f"{row.groups:>6} {row.feature_dim:>5} {row.hidden:>5}  {row.mode:<8} {row.provider:<12}"
             f"{row.device_p50_us:>10.1f} [{row.device_p20_us:.1f}, {row.device_p80_us:.1f}]"
             f"{row.call_p50_us:>10.1f}{_known(row.launches):>9}{_known(row.bytes / 1e6):>9}"
             f"{_known(floor):>9}   {row.rms_ratio:.1e}",
@@ -292,9 +341,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         default="cuda",
         help="cuda (default): all providers, bfloat16; cpu: definition and eager alone, small, float32",
     )
-    parser.add_argument(
-        "--groups", type=int, nargs="+", help="numbers of groups (default 1 9 64 256 2560; cpu: 1 9 64)"
-    )
+    parser.add_argument("--groups", type=int, nargs="+", help="numbers of groups (default 1 9 64 256 2560; cpu: 1 9 64)")
     parser.add_argument("--hidden", type=int, nargs="+", help="hidden sizes (default 3584 2048; cpu: 256)")
     parser.add_argument("--feature-dim", type=int, help="width of a prosody vector (default 1280; cpu: 192)")
     parser.add_argument("--repeats", type=int, default=200, help="timed calls for each line (default 200)")
@@ -313,28 +360,27 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     gpu = options.device == "cuda"
     if gpu and (not torch.cuda.is_available() or not triton_version()):
-        missing = (
-            "Triton" if torch.cuda.is_available() else f"a CUDA device (torch {torch.__version__} sees none)"
-        )
+        missing = "Triton" if torch.cuda.is_available() else f"a CUDA device (torch {torch.__version__} sees none)"
         print(
-            f"benchmarks/kernels.py needs {missing}; --device cpu times the torch paths alone.",
+            f"benchmarks/prosody_kernels.py needs {missing}; --device cpu times the torch paths alone.",
             file=sys.stderr,
         )
         return 2
     torch.set_grad_enabled(False)
     dtype = torch.bfloat16 if gpu else torch.float32
     ceiling = measure_ceiling(dtype) if gpu else Ceiling(0.0, 0.0)
-    print("groups  feat hidden provider   device us: p50 [p20, p80]   call us launches  MB  floor us  RMS")
+    print("groups  feat hidden  mode     provider   device us: p50 [p20, p80]   call us launches  MB  floor us  RMS")
     rows: list[Row] = []
     for hidden in options.hidden:
         for groups in options.groups:
-            try:
-                measured = measure(Shape(groups, options.feature_dim, hidden), options, dtype, ceiling)
-            except Disagreement as error:
-                print(error, file=sys.stderr)
-                return 1
-            show(measured)
-            rows += measured
+            for mode in ("fwd", "fwd+bwd") if groups >= TRAINING_GROUPS else ("fwd",):
+                try:
+                    measured = measure(Shape(groups, options.feature_dim, hidden), mode, options, dtype, ceiling)
+                except Disagreement as error:
+                    print(error, file=sys.stderr)
+                    return 1
+                show(measured)
+                rows += measured
     if options.out:
         write(rows, options.out)
         print(f"{len(rows)} lines written to {options.out}")
