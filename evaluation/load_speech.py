@@ -49,7 +49,8 @@ async def spoken_utterances(
             synthesizer = source.synthesizer(voice)
             for text, expects in sentences:
                 pcm = np.concatenate([chunk.pcm async for chunk in synthesizer.synthesize(text)])
-                said.append(Utterance(text, _as_sent(pcm.astype(np.float32) / np.float32(32768), synthesizer.sample_rate), expects))
+                samples = pcm.astype(np.float32) / np.float32(32768)
+                said.append(Utterance(text, _as_sent(samples, synthesizer.sample_rate), expects))
         return said
     finally:
         await source.close()

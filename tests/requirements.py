@@ -21,7 +21,7 @@ DEBIAN_PACKAGES = {
     "pactl": "pulseaudio-utils",
     "mosquitto": "mosquitto",
     "chromium": "chromium",
-    "festival": "festival and festvox-kdlpc16k",
+    "festival": "festvox-kdlpc16k",
     "openssl": "openssl",
 }
 """Programs that tests use, with the Debian package of each; `.ci/run` installs what some test requires."""

@@ -139,7 +139,7 @@ def test_the_voices_can_be_made() -> None:
 
 
 def test_the_way_to_the_gpu_is_one_of_the_packages() -> None:
-    assert callable(names_of("on_the_gpu")["on_the_gpu"])
+    assert callable(names_of("on_the_second_gpu")["on_the_second_gpu"])
 
 
 def test_the_page_of_your_own_connects_and_sends_what_the_microphone_hears(tmp_path: Path) -> None:
