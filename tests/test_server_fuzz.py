@@ -42,9 +42,9 @@ def besieged() -> Iterator[tuple[ServerThread, RealtimeServer, str, PacedRuntime
             listener_tasks = len(thread.call(asyncio.all_tasks))
             yield thread, server, url, runtime
             thread.run(_settled(lambda: server.places_taken == 1))
-            gc.collect()
             assert len(thread.call(asyncio.all_tasks)) <= listener_tasks + 1
             listener.stop()
+        gc.collect()  # not before: it holds up the whole process
         asyncio.run(_is_alive(f"{url}/v1/realtime"))
         thread.run(_settled(lambda: server.places_taken == 0))
         assert runtime.open == 0 and len(thread.call(asyncio.all_tasks)) <= tasks_before

@@ -185,7 +185,7 @@ def test_a_line_of_sums_is_made_of_the_ids_of_its_text(renderer, tokenizer):
     assert renderer.chat.reply(text)[:1990] == ids[:1990]
     heavy = tokenizer.decode([token for token, weight in zip(ids, weights, strict=True) if weight == 1])
     lines = text.split("\n")[:50]
-    results = [". " + line.split(". ", 1)[1] if ". " in line else " " + line.split(" is ")[1] for line in lines]
+    results = [". " + line.split(". ", 1)[1] if ". " in line else " " + line.split(" is ", 1)[1] for line in lines]
     assert heavy.startswith("".join(results))
 
 

@@ -19,6 +19,7 @@ from textpro.agent.events import (
     EagerTurnEnd,
     Event,
     Failed,
+    HistoryDropped,
     Interrupt,
     Metrics,
     Prosody,
@@ -78,6 +79,7 @@ FIELDS = {
         "first_audio_ms": st.none() | numbers, "realtime_factor": st.none() | numbers,
     },
     Failed: {"reason": words},
+    HistoryDropped: {"turns": st.integers(0, 9), "entries": st.integers(0, 999)},
 }  # fmt: skip
 any_event = st.one_of(
     *(

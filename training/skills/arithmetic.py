@@ -98,7 +98,32 @@ def _sorted_pair(pair: Pair) -> Pair:
     return (min(pair), max(pair))
 
 
-PAIRS = {operation: Fillers(operation, _pairs(operation), key=_sorted_pair) for operation in RESULT}
+_TIMES = Fillers("times", _pairs("times"), key=_sorted_pair)
+
+
+def _step(small: int, large: int) -> tuple[int, int, int] | None:
+    """The product that this one is worked out from and what is then added to it; None where only held-out ones would do."""
+    for fewer, other, added in ((small - 1, large, large), (large - 1, small, small)):
+        if (fewer, other) not in _TIMES.held_set:
+            return fewer, other, added
+    return None
+
+
+def _sums_shown() -> frozenset[Pair]:
+    """The sums inside of the workings that training shows."""
+    shown = {(large, large) for small, large in map(_sorted_pair, _TIMES.known) if small == 2}
+    for small, large in map(_sorted_pair, _TIMES.known):
+        if small > 2 and (step := _step(small, large)) is not None:
+            fewer, other, added = step
+            shown.add(_sorted_pair((fewer * other, added)))
+    return frozenset(shown)
+
+
+PAIRS = {
+    "plus": Fillers("plus", _pairs("plus"), key=_sorted_pair, shown=_sums_shown()),
+    "minus": Fillers("minus", _pairs("minus"), key=_sorted_pair),
+    "times": _TIMES,
+}
 NEXT = {
     (operation, split): [
         [k for k in range(2, LIMIT + 1) if (number, k) in allowed] for number in range(LIMIT + 1)
@@ -141,10 +166,10 @@ def worked(operation: str, a: int, b: int) -> str:
         return sentence(f"{first} {operation} {second} is {result}.")
     if small == 2:
         return sentence(f"{number_words(large)} plus {number_words(large)} is {result}.")
-    for fewer, other, added in ((small - 1, large, large), (large - 1, small, small)):
-        if _sorted_pair((fewer, other)) not in PAIRS["times"].held_set:
-            known = f"{number_words(fewer)} times {number_words(other)} is {number_words(fewer * other)}"
-            return sentence(f"{known}, plus {number_words(added)} is {result}.")
+    if (step := _step(small, large)) is not None:
+        fewer, other, added = step
+        known = f"{number_words(fewer)} times {number_words(other)} is {number_words(fewer * other)}"
+        return sentence(f"{known}, plus {number_words(added)} is {result}.")
     return sentence(f"{first} times {second} is {result}.")
 
 

@@ -3,7 +3,7 @@ are chosen by hand, so that each of their words is heard in training too; held-o
 (about 15 %), so that a division never moves when another filler is added."""
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Generic, TypeVar
@@ -79,12 +79,19 @@ class Fillers(Generic[T]):
     __slots__ = ("free", "held", "held_set", "kind", "known")
 
     def __init__(
-        self, kind: str, options: Iterable[T], key: Callable[[T], tuple[object, ...]] = tuple
+        self,
+        kind: str,
+        options: Iterable[T],
+        key: Callable[[T], tuple[object, ...]] = tuple,
+        shown: Container[tuple[object, ...]] = (),
     ) -> None:
-        """`key` gives what is hashed, where combinations stand or fall together (sorted pairs)."""
+        """`key` gives what is hashed, where combinations stand or fall together (sorted pairs); keys in `shown` occur in
+        training in any case, so they are never held out."""
         self.kind = kind
         self.free: tuple[T, ...] = tuple(options)
-        self.held_set = frozenset(values for values in self.free if is_held(kind, *key(values)))
+        self.held_set = frozenset(
+            values for values in self.free if is_held(kind, *key(values)) and key(values) not in shown
+        )
         self.known = tuple(values for values in self.free if values not in self.held_set)
         self.held = tuple(values for values in self.free if values in self.held_set)
 
