@@ -44,7 +44,7 @@ bench: $(STAMP) ## every benchmark and one table; minutes
 
 load: $(STAMP) ## load and fuzz tests at full size; wants an idle machine
 	@TEXTPRO_LOAD=full $(BIN)/python -m pytest tests/test_server_load.py tests/test_server_fuzz.py tests/test_server_fuzz_scripts.py \
-	  -o log_cli=true -o log_cli_level=INFO --log-disable=textpro.serving.server --log-disable=textpro.serving.twilio $(PYTEST_ARGS)
+	  -o log_cli=true -o log_cli_level=INFO --log-disable=textpro.serving.server --log-disable=textpro.serving.telephone.twilio $(PYTEST_ARGS)
 
 long: $(STAMP) ## three minutes of speech without a stop
 	@TEXTPRO_LONG=1 $(BIN)/python -m pytest -q tests/test_long_speech.py

@@ -272,12 +272,17 @@ def machine(model: str, device: str) -> Machine:
         device=torch.cuda.get_device_name() if device == "cuda" else f"{processor()}, {cores()} cores",
         threads=torch.get_num_threads(),
         commit=commit(),
-        command=shlex.join(["python", *sys.argv]),
+        command=shlex.join(["python", *map(_inside, sys.argv)]),
         timestamp=datetime.now(UTC).isoformat(timespec="seconds"),
         python=platform.python_version(),
         torch=torch.__version__,
         transformers=version("transformers"),
     )
+
+
+def _inside(argument: str) -> str:
+    """A path of this project as it is named from the project's folder."""
+    return argument.removeprefix(f"{RESULTS.parents[1]}/")
 
 
 def commit() -> str:

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from websockets.asyncio.server import ServerConnection, serve
 
 from textpro import Event, Prosody, ReplyDone, Runtime, TurnEnd, tool
-from textpro.serving.twilio import TwilioCall, TwilioSettings, serve_twilio
+from textpro.serving.telephone.twilio import TwilioCall, TwilioSettings, serve_twilio
 
 ORDERS = {"4719": {"status": "shipped", "day": "tuesday"}, "2050": {"status": "packed"}}
 RAISED_DB = 3.0

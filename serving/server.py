@@ -37,7 +37,7 @@ from .server_access import DEFAULT_SECRET_S, SECRET_SECONDS, Access, Caller, Ref
 from .server_http import Answer, Request, connection_class, web_file
 from .server_metrics import Metrics
 from .session_log import SessionLog
-from .twilio import TwilioSettings, refusal, serve_twilio
+from .telephone.twilio import TwilioSettings, refusal, serve_twilio
 
 if TYPE_CHECKING:
     from ..agent.runtime import Runtime

@@ -30,9 +30,7 @@ def spoken(text: str, tone: str = "plain", seed: int = 0, before_ms: int = 400, 
     return padded + np.float32(10**-3.5) * noise
 
 
-async def converse(
-    session: Session, audio: Samples, piece: Callable[[], int] = lambda: 320, rate: int = 16_000
-) -> list[Event]:
+async def converse(session: Session, audio: Samples, piece: Callable[[], int] = lambda: 320, rate: int = 16_000) -> list[Event]:
     """Play audio at `rate` to a session in pieces, wait until all is done, and give what the session said so far."""
     at = 0
     while at < len(audio):

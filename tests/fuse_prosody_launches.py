@@ -80,9 +80,7 @@ class Case:
     index_dtype: str = "int64"
 
     def arguments(self) -> Arguments:
-        return make_arguments(
-            self.sizes, self.n_tokens, self.feature_dim, self.hidden, 1, getattr(torch, self.index_dtype)
-        )
+        return make_arguments(self.sizes, self.n_tokens, self.feature_dim, self.hidden, 1, getattr(torch, self.index_dtype))
 
 
 CASES = {
@@ -115,9 +113,7 @@ def measure_launches(arguments: Arguments) -> dict[str, float | bool | list[int]
     from textpro.kernels.linear_scatter import linear_scatter
     from textpro.kernels.pool_linear_gelu import pool_linear_gelu
 
-    weights = replace(
-        arguments.projector, w1=poisoned(arguments.projector.w1), w2=poisoned(arguments.projector.w2)
-    )
+    weights = replace(arguments.projector, w1=poisoned(arguments.projector.w1), w2=poisoned(arguments.projector.w2))
     arguments = replace(
         arguments,
         features=poisoned(arguments.features),
@@ -129,9 +125,7 @@ def measure_launches(arguments: Arguments) -> dict[str, float | bool | list[int]
     expected = arguments.to(torch.float32).call(fuse_prosody_reference)
 
     def empty() -> torch.Tensor:
-        return poisoned(
-            torch.full(shape, float("nan"), dtype=arguments.features.dtype, device=expected.device)
-        )
+        return poisoned(torch.full(shape, float("nan"), dtype=arguments.features.dtype, device=expected.device))
 
     def written(out: torch.Tensor) -> list[int]:
         """Rows without a NaN; a row written in part would be missing from these and from the rows left
@@ -154,9 +148,7 @@ def measure_launches(arguments: Arguments) -> dict[str, float | bool | list[int]
         "rms_ratio": rms_ratio(out.float(), expected),
         "finite": bool(out.isfinite().all()),
         "same_rows": torch.equal(out[layout.group_rows.long()], groups_out[layout.group_rows.long()]),
-        "tokens_exact": torch.equal(
-            out[layout.token_rows.long()], arguments.embedding[arguments.token_ids.long()]
-        ),
+        "tokens_exact": torch.equal(out[layout.token_rows.long()], arguments.embedding[arguments.token_ids.long()]),
         "written_by_linear_scatter": written(groups_out),
         "written_by_gather_rows": written(tokens_out),
         "margins_stay": margins_stay(groups_out) and margins_stay(tokens_out),
@@ -176,9 +168,7 @@ def measure_wrong_indices() -> dict[str, bool]:
 
     buffer = torch.zeros(6, 36)
     gather_rows(good.embedding, torch.tensor([1, 2]), torch.tensor([-1, 4]), buffer[1:5])
-    linear_scatter(
-        torch.ones(2, 36), good.projector.w2, good.projector.b2, torch.tensor([4, -1]), buffer[1:5]
-    )
+    linear_scatter(torch.ones(2, 36), good.projector.w2, good.projector.b2, torch.tensor([4, -1]), buffer[1:5])
     rows = not buffer.any()
 
     features = torch.cat((good.features, torch.full((4, 20), float("nan"))))[:5]

@@ -18,8 +18,8 @@ import aiomqtt
 import numpy as np
 
 from requirements import require_program
-from textpro.serving.mqtt import Broker
-from textpro.serving.mqtt_topics import AT_LEAST_ONCE, AudioPacket, Channel, Topics
+from textpro.serving.mqtt.bridge import Broker
+from textpro.serving.mqtt.topics import AT_LEAST_ONCE, AudioPacket, Channel, Topics
 
 PATIENCE_S = 60.0
 TOPICS = Topics()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from textpro.serving.g711 import decode, encode
+from textpro.serving.telephone.g711 import decode, encode
 
 STREAM = "MZ0001"
 CALL = "CA0001"

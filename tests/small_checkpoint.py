@@ -63,9 +63,7 @@ def small_backbone(vocab_size: int) -> Qwen2ForCausalLM:
 
 def small_projector() -> ProjectorWeights:
     torch.manual_seed(3)
-    return ProjectorWeights(
-        torch.randn(HIDDEN, FEATURES), torch.randn(HIDDEN), torch.randn(HIDDEN, HIDDEN), torch.randn(HIDDEN)
-    )
+    return ProjectorWeights(torch.randn(HIDDEN, FEATURES), torch.randn(HIDDEN), torch.randn(HIDDEN, HIDDEN), torch.randn(HIDDEN))
 
 
 def write_small_checkpoint(folder: Path) -> None:

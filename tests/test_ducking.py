@@ -10,7 +10,7 @@ import pytest
 from scripted_session import RecordingView, ScriptedSession
 from textpro.agent.events import Audio, Duck, ReplyDone, Unduck
 from textpro.serving.conversation import Conversation
-from textpro.serving.loudspeaker import FADE_MS, Loudspeaker
+from textpro.serving.local_audio.loudspeaker import FADE_MS, Loudspeaker
 from textpro.serving.playback import ReplyPlayer
 
 RATE = 16_000

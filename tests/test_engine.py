@@ -143,9 +143,7 @@ def test_a_sampled_reply_is_repeated_after_a_rollback() -> None:
     ),
     row_budget=st.integers(1, 16),
 )
-def test_any_sequence_of_work_equals_full_forwards(
-    steps: list[tuple[str, int, int]], row_budget: int
-) -> None:
+def test_any_sequence_of_work_equals_full_forwards(steps: list[tuple[str, int, int]], row_budget: int) -> None:
     async def body(engine: Engine) -> None:
         contexts = [engine.open_context(), engine.open_context()]
         await asyncio.gather(*(engine.run(Append(context, make_entries(3))) for context in contexts))
@@ -252,9 +250,7 @@ def test_a_fork_replies_on_its_own() -> None:
         await engine.run(Append(parent, prompt))
         branch = (await engine.run(Fork(parent))).context
         await engine.run(Append(branch, more))
-        ours, theirs = await asyncio.gather(
-            read(engine, Decode(parent, 10)), read(engine, Decode(branch, 10))
-        )
+        ours, theirs = await asyncio.gather(read(engine, Decode(parent, 10)), read(engine, Decode(branch, 10)))
         assert [token.id for token in ours] == ORACLE.greedy(prompt, 10)
         assert [token.id for token in theirs] == ORACLE.greedy(prompt + more, 10)
         with pytest.raises(CapacityError, match="branch"):
@@ -272,10 +268,7 @@ def test_speech_items_are_batched_one_for_each_stream_and_kept_in_order() -> Non
     async def body(engine: Engine) -> None:
         first = asyncio.create_task(engine.run(Encode("a", 0)))
         await entered(speech)
-        rest = [
-            asyncio.create_task(engine.run(Encode(*pair)))
-            for pair in (("a", 1), ("b", 2), ("a", 3), ("c", 4))
-        ]
+        rest = [asyncio.create_task(engine.run(Encode(*pair))) for pair in (("a", 1), ("b", 2), ("a", 3), ("c", 4))]
         await asyncio.sleep(0)
         speech.gate.set()
         answers = [(await task).value for task in (first, *rest)]
@@ -311,9 +304,7 @@ def test_seconds_of_all_answers_add_up_to_the_engines_time() -> None:
         replies = await asyncio.gather(*(read(engine, Decode(c, 6)) for c in contexts))
         stats = engine.stats()
         assert stats.seconds["append"] == pytest.approx(sum(answer.seconds for answer in answers))
-        assert stats.seconds["decode"] == pytest.approx(
-            sum(token.seconds for reply in replies for token in reply)
-        )
+        assert stats.seconds["decode"] == pytest.approx(sum(token.seconds for reply in replies for token in reply))
         assert stats.items == {"append": 3, "decode": 3} and stats.slots_taken == 3
 
     with_engine(body)

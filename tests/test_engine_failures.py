@@ -164,9 +164,7 @@ def test_output_that_is_not_finite_ends_its_session_alone(monkeypatch: pytest.Mo
         sick, well = engine.open_context(), engine.open_context()
         prompt = make_entries(6)
         await asyncio.gather(engine.run(Append(sick, (*prompt, poison))), engine.run(Append(well, prompt)))
-        bad, reply = await asyncio.gather(
-            read(engine, Decode(sick, 5)), read(engine, Decode(well, 5)), return_exceptions=True
-        )
+        bad, reply = await asyncio.gather(read(engine, Decode(sick, 5)), read(engine, Decode(well, 5)), return_exceptions=True)
         assert isinstance(bad, EngineError) and "not finite" in str(bad)
         assert [token.id for token in reply] == ORACLE.greedy(prompt, 5)
         with pytest.raises(EngineError, match="not finite"):
@@ -191,9 +189,7 @@ def test_a_failing_speech_item_fails_alone_and_a_failing_batch_names_the_cause()
         speech.gate.set()
         bad, good = await waiting
         assert (await first).value == 0
-        assert (
-            isinstance(bad, EngineError) and "bad mel" in str(bad) and isinstance(bad.__cause__, ValueError)
-        )
+        assert isinstance(bad, EngineError) and "bad mel" in str(bad) and isinstance(bad.__cause__, ValueError)
         assert good.value == 4
         with pytest.raises(EngineError, match="fell over"):
             await engine.run(Encode("c", "crash"))
@@ -210,10 +206,7 @@ def test_cancelled_work_that_has_not_begun_is_dropped() -> None:
         context = engine.open_context()
         slow = asyncio.create_task(engine.run(Encode("a", 1)))
         await entered(speech)
-        doomed = [
-            asyncio.create_task(engine.run(item))
-            for item in (Append(context, make_entries(3)), Encode("b", 9))
-        ]
+        doomed = [asyncio.create_task(engine.run(item)) for item in (Append(context, make_entries(3)), Encode("b", 9))]
         await asyncio.sleep(0)
         for task in doomed:
             task.cancel()
@@ -312,9 +305,7 @@ def test_a_closed_event_loop_does_not_disturb_the_others() -> None:
     asyncio.run(stay())
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"slots": 0}, {"slot_len": 10_000}, {"row_budget": 0}, {"branch_reserve": 4}]
-)
+@pytest.mark.parametrize("wrong", [{"slots": 0}, {"slot_len": 10_000}, {"row_budget": 0}, {"branch_reserve": 4}])
 def test_sizes_that_do_not_fit_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(InputError, match=r"slot|row_budget|positions"):
         Engine(BACKBONE, **wrong)

@@ -25,9 +25,7 @@ def row_by_row(arguments: Arguments) -> dict[int, torch.Tensor]:
     weights = arguments.projector
     hidden, feature_dim = weights.w1.shape
     projector = nn.Sequential(nn.Linear(feature_dim, hidden), nn.GELU(), nn.Linear(hidden, hidden))
-    projector.load_state_dict(
-        {"0.weight": weights.w1, "0.bias": weights.b1, "2.weight": weights.w2, "2.bias": weights.b2}
-    )
+    projector.load_state_dict({"0.weight": weights.w1, "0.bias": weights.b1, "2.weight": weights.w2, "2.bias": weights.b2})
     embedding = nn.Embedding.from_pretrained(arguments.embedding)
     rows = {}
     with torch.no_grad():
@@ -62,9 +60,7 @@ class TestDefinition:
 
         def fuse(features, w1, b1, w2, b2, embedding):
             projector = ProjectorWeights(w1, b1, w2, b2)
-            return replace(arguments, features=features, projector=projector, embedding=embedding).call(
-                fuse_prosody
-            )
+            return replace(arguments, features=features, projector=projector, embedding=embedding).call(fuse_prosody)
 
         assert torch.autograd.gradcheck(fuse, [leaf.clone().requires_grad_() for leaf in leaves])
 
@@ -138,9 +134,7 @@ class TestRefusals:
 
 
 def assert_launches(measured: dict, arguments: Arguments, name: str, dtype: str) -> None:
-    sys.stdout.write(
-        f"{name}, {dtype}: RMS error / RMS = {measured['rms_ratio']:.2e} (bound {BOUNDS[dtype]:.0e})\n"
-    )
+    sys.stdout.write(f"{name}, {dtype}: RMS error / RMS = {measured['rms_ratio']:.2e} (bound {BOUNDS[dtype]:.0e})\n")
     assert measured["finite"] and measured["rms_ratio"] < BOUNDS[dtype]
     assert measured["same_rows"] and measured["tokens_exact"] and measured["margins_stay"]
     assert measured["written_by_linear_scatter"] == sorted(arguments.layout.group_rows.tolist())

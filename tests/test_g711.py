@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from textpro.serving.g711 import Law, decode, encode
+from textpro.serving.telephone.g711 import Law, decode, encode
 
 
 @pytest.mark.parametrize(("law", "subtype"), [("mulaw", "ULAW"), ("alaw", "ALAW")])

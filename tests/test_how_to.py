@@ -24,7 +24,7 @@ from textpro.agent.runtime import Runtime
 from textpro.cli import app
 from textpro.config import load_settings
 from textpro.models.demo_tools import TOOLS
-from textpro.serving.mqtt import Broker, MqttBridge
+from textpro.serving.mqtt.bridge import Broker, MqttBridge
 from textpro.serving.server import ServerSettings
 from textpro.serving.server_access import Access
 

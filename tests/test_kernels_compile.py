@@ -21,9 +21,7 @@ def compile_kernel(kernel, pointers: dict[str, str], constants: dict[str, int], 
     compiler = require_module("triton.compiler")
     target = require_module("triton.backends.compiler").GPUTarget("cuda", 90, 32)
     arguments = [name for name in kernel.arg_names if name not in constants]
-    signature = {name: pointers.get(name, "i32") for name in arguments} | dict.fromkeys(
-        constants, "constexpr"
-    )
+    signature = {name: pointers.get(name, "i32") for name in arguments} | dict.fromkeys(constants, "constexpr")
     aligned = {
         (kernel.arg_names.index(name),): [["tt.divisibility", 16]]
         for name in arguments

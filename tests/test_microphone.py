@@ -22,10 +22,10 @@ import soundfile
 from sound_server import PATIENCE_S, RECORDING_RATE, SoundServer, deaf_environment, shortly_s, wait_until
 from textpro import Audio
 from textpro.models.errors import DeviceError, InputError
-from textpro.serving.audio_devices import AudioDevice, Way, choose, remembered
 from textpro.serving.hearing import HOLD_MS, Command, Hearing
-from textpro.serving.loudspeaker import Loudspeaker
-from textpro.serving.sound_card import Capture
+from textpro.serving.local_audio.devices import AudioDevice, Way, choose, remembered
+from textpro.serving.local_audio.loudspeaker import Loudspeaker
+from textpro.serving.local_audio.sound_card import Capture
 
 TESTS = Path(__file__).parent
 QUESTION = TESTS.parent / "examples" / "audio" / "lost_keys_happy.wav"

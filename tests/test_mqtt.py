@@ -22,9 +22,9 @@ from scripted_session import ScriptedSession
 from textpro.agent.session_settings import SessionSettings
 from textpro.evaluation.partner import SilentVoice
 from textpro.models.errors import CapacityError, InputError
-from textpro.serving.mqtt import Broker, MqttBridge, MqttSettings
-from textpro.serving.mqtt_sequence import Backoff
-from textpro.serving.mqtt_topics import Channel, Hello
+from textpro.serving.mqtt.bridge import Broker, MqttBridge, MqttSettings
+from textpro.serving.mqtt.sequence import Backoff
+from textpro.serving.mqtt.topics import Channel, Hello
 
 LONG = "one two three four five six seven eight nine ten"
 

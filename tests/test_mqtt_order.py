@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from mosquitto import certificates
 from textpro.models.errors import AudioError, InputError
-from textpro.serving.mqtt import Broker
-from textpro.serving.mqtt_sequence import AudioIn, Backoff, Once, OutLog
-from textpro.serving.mqtt_topics import (
+from textpro.serving.mqtt.bridge import Broker
+from textpro.serving.mqtt.sequence import AudioIn, Backoff, Once, OutLog
+from textpro.serving.mqtt.topics import (
     AudioPacket,
     Channel,
     Confirm,

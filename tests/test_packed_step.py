@@ -102,9 +102,7 @@ def test_any_history_of_several_contexts_equals_full_forwards(data: st.DataObjec
         place = data.draw(st.integers(1, max(context.length, 1)), label="place")
         match data.draw(st.sampled_from(OPERATIONS), label="operation"):
             case "append":
-                context.append(
-                    make_entries(min(context.room, place), seed=number, vector_every=1 + place % 4)
-                )
+                context.append(make_entries(min(context.room, place), seed=number, vector_every=1 + place % 4))
             case "reply" if context.room:
                 context.append([Entry(int(finish(slab, context).argmax()))])
             case "truncate":
@@ -123,9 +121,7 @@ def test_any_history_of_several_contexts_equals_full_forwards(data: st.DataObjec
             case "step":
                 waiting = [context for context in contexts if context.pending]
                 if waiting:
-                    run_step(
-                        BACKBONE, slab, [Piece(context, 1 + place % context.pending) for context in waiting]
-                    )
+                    run_step(BACKBONE, slab, [Piece(context, 1 + place % context.pending) for context in waiting])
     for context in contexts:
         context.want_logits()
     unfinished = [Piece(context, context.pending) for context in contexts if context.pending]

@@ -28,18 +28,14 @@ def test_an_absent_need_skips_by_name(
         need()
 
 
-def test_an_absent_need_fails_where_everything_is_required(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_absent_need_fails_where_everything_is_required(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("TEXTPRO_REQUIRE_ALL", "1")
     with pytest.raises(pytest.fail.Exception, match="flite"):
         require_program("flite")
 
 
-def test_recordings_are_demanded_only_where_their_folder_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_recordings_are_demanded_only_where_their_folder_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TEXTPRO_REQUIRE_ALL", "1")
     monkeypatch.delenv("TEXTPRO_DATA", raising=False)
     with pytest.raises(pytest.skip.Exception, match="digits"):

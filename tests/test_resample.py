@@ -30,9 +30,7 @@ def _push_in_pieces(stream, signal, pieces):
 )
 def test_any_split_gives_the_same_samples(rate, count, pieces, seed):
     signal = np.random.default_rng(seed).uniform(-0.5, 0.5, count).astype(np.float32)
-    np.testing.assert_array_equal(
-        _push_in_pieces(ResampleStream(rate), signal, pieces), resample(signal, rate)
-    )
+    np.testing.assert_array_equal(_push_in_pieces(ResampleStream(rate), signal, pieces), resample(signal, rate))
 
 
 @pytest.mark.parametrize("rate", RATES)
@@ -66,9 +64,7 @@ def test_band_limited_noise_has_the_spectrum_of_an_offline_soxr_conversion(rate)
     noise = np.random.default_rng(0).standard_normal(2 * rate).astype(np.float32) * 0.1
     ours, offline = resample(noise, rate), soxr.resample(noise, rate, 16_000, quality="HQ")
     band = slice(100, 3_400)
-    ours_level, offline_level = (
-        np.abs(np.fft.rfft(x[:32_000] * np.hanning(32_000)))[::2][band] for x in (ours, offline)
-    )
+    ours_level, offline_level = (np.abs(np.fft.rfft(x[:32_000] * np.hanning(32_000)))[::2][band] for x in (ours, offline))
     assert np.median(np.abs(20 * np.log10(ours_level / offline_level))) < 0.1
 
 

@@ -54,9 +54,7 @@ def test_log_probabilities_are_those_of_the_model_not_of_the_tempered_choice() -
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**64 - 1), position=st.integers(0, 100_000), neighbours=st.integers(0, 5))
-def test_a_draw_depends_on_seed_and_position_not_on_neighbours(
-    seed: int, position: int, neighbours: int
-) -> None:
+def test_a_draw_depends_on_seed_and_position_not_on_neighbours(seed: int, position: int, neighbours: int) -> None:
     sampling = Sampling(temperature=1.3, top_p=0.95, seed=seed)
     alone = sample(LOGITS[None], [sampling], [position])[0]
     others = torch.randn(neighbours, 5)

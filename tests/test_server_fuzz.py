@@ -21,7 +21,7 @@ from realtime_fuzz import messages
 from realtime_server import ServerThread, server_thread
 from server_visits import text_turn
 from textpro.serving.server import RealtimeServer, ServerSettings
-from textpro.serving.twilio import TwilioSettings
+from textpro.serving.telephone.twilio import TwilioSettings
 from twilio_fuzz import twilio_frames
 
 Attack = Callable[[str], Awaitable[None]]

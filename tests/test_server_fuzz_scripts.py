@@ -20,7 +20,7 @@ from test_realtime_fuzz import check_responses
 from textpro.agent.events import Audio, Duck, Interrupt, ReplyDone, TurnDropped, TurnResumed, Unduck
 from textpro.models.errors import InputError
 from textpro.serving.realtime.wire import Command, Output
-from textpro.serving.twilio_codec import MAX_GAP_MS, Began, Ended, Heard, Played, Pressed, Send, TwilioCodec
+from textpro.serving.telephone.twilio_codec import MAX_GAP_MS, Began, Ended, Heard, Played, Pressed, Send, TwilioCodec
 from twilio_fuzz import changed, shuffle, twilio_frames
 
 APPEND = {"type": "input_audio_buffer.append", "audio": SOUND}

@@ -32,7 +32,7 @@ from textpro.evaluation.load_caller import CallerSettings
 from textpro.evaluation.load_speech import spoken_utterances
 from textpro.serving.realtime.connection import Limits
 from textpro.serving.server import MAX_MESSAGE, SECRETS_PATH, RealtimeServer, ServerSettings
-from textpro.serving.twilio import TwilioSettings
+from textpro.serving.telephone.twilio import TwilioSettings
 
 MAX_GROWTH = 24 * 1024 * 1024
 """Bytes by which a process may be larger after another 200 visits: what the allocator keeps, and less than any session."""

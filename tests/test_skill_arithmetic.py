@@ -44,8 +44,12 @@ def test_arithmetic_is_right_stays_within_one_hundred_and_chains(split: str) -> 
             if "{k}" in turn.template:
                 asked = [(previous, k) for k in range(101) if turn.user == turn.template.replace("{k}", fills[k])]
             else:
-                asked = [(a, b) for a in range(101) for b in range(101)
-                         if turn.user == turn.template.replace("{a}", fills[a]).replace("{b}", fills[b])]
+                asked = [
+                    (a, b)
+                    for a in range(101)
+                    for b in range(101)
+                    if turn.user == turn.template.replace("{a}", fills[a]).replace("{b}", fills[b])
+                ]
             operations = [turn.filler.split(":")[0]] if turn.filler else list(RESULT)  # a follow-up may carry no filler
             assert result in {RESULT[operation](a, b) for operation in operations for a, b in asked if a is not None}
             previous = result
@@ -64,6 +68,5 @@ def test_a_product_is_worked_out_from_one_that_training_may_hold() -> None:
             assert (numbers[0], numbers[1]) not in held
             shown += 1
         else:
-            assert min(a, b) <= 2 or {(min(a, b) - 1, max(a, b)), (min(a, b), max(a, b) - 1)} <= held | {
-                (y, x) for x, y in held}
+            assert min(a, b) <= 2 or {(min(a, b) - 1, max(a, b)), (min(a, b), max(a, b) - 1)} <= held | {(y, x) for x, y in held}
     assert shown > 150

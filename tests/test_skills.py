@@ -51,9 +51,7 @@ def utterances(split: str) -> tuple[str, ...]:
 @pytest.mark.parametrize("split", SPLITS)
 def test_a_seed_gives_the_same_corpus(split: str) -> None:
     first, second = random.Random(3), random.Random(3)
-    assert [sample_dialogue(first, split) for _ in range(200)] == [
-        sample_dialogue(second, split) for _ in range(200)
-    ]
+    assert [sample_dialogue(first, split) for _ in range(200)] == [sample_dialogue(second, split) for _ in range(200)]
     assert sentences(random.Random(5), split) == sentences(random.Random(5), split)
 
 
@@ -118,8 +116,7 @@ def test_held_out_number_pairs_are_unordered() -> None:
 def test_utterances_for_the_recognizer_keep_held_out_orders_out_of_training() -> None:
     digits = {digit_words(f"{number:04d}"): f"order:{number:04d}" for number in range(10_000)}
     held = {turn.filler for turn in turns("fillers")}
-    alone = [digits.get(re.sub(r"^(order )?(number )?", "", text.replace("oh", "zero")))
-             for text in utterances("train")]
+    alone = [digits.get(re.sub(r"^(order )?(number )?", "", text.replace("oh", "zero"))) for text in utterances("train")]
     assert sum(order is not None for order in alone) > 50
     assert not held.intersection(alone) - {None}
 

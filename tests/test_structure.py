@@ -41,9 +41,7 @@ DISTRIBUTIONS = {
 }
 """Import names that differ from the distribution that brings them."""
 
-MACHINE_PATHS = re.compile(
-    r"(?<![\w.])/(work|opt|root|home/\w+|Users/\w+|tmp/\w+)/|shared/(design|style|reference)\b"
-)
+MACHINE_PATHS = re.compile(r"(?<![\w.])/(work|opt|root|home/\w+|Users/\w+|tmp/\w+)/|shared/(design|style|reference)\b")
 REGISTRIES = re.compile(
     r"(pypi\.(org|python)|pythonhosted\.org|npmjs\.(org|com)|yarnpkg\.com|anaconda\.(org|com)|ghcr\.io|docker\.io"
     r"|artif[a]ctory|dev[p]i|download\.pytorch\.org(?!/whl/cpu\b))",
@@ -115,7 +113,7 @@ def test_there_is_no_import_circle() -> None:
     done: set[str] = set()
 
     def visit(module: str, trail: tuple[str, ...]) -> None:
-        assert module not in trail, f"import circle: {' -> '.join([*trail[trail.index(module):], module])}"
+        assert module not in trail, f"import circle: {' -> '.join([*trail[trail.index(module) :], module])}"
         if module not in done:
             for target in sorted(graph.get(module, ())):
                 visit(target, (*trail, module))
@@ -131,11 +129,7 @@ def test_imports_inside_the_package_are_relative() -> None:
 
 
 def test_tests_and_examples_reach_the_folders_through_the_package() -> None:
-    bare = {
-        str(path): names
-        for path in python_files(OUTSIDE)
-        if (names := imports_outside(path) & ({*FOLDERS} - {"textpro"}))
-    }
+    bare = {str(path): names for path in python_files(OUTSIDE) if (names := imports_outside(path) & ({*FOLDERS} - {"textpro"}))}
     assert not bare
 
 
@@ -176,9 +170,7 @@ def test_every_file_stays_readable_in_one_sitting() -> None:
 
 def test_every_module_says_what_it_is() -> None:
     silent = [
-        str(path)
-        for path in python_files(FOLDERS + OUTSIDE)
-        if tree_of(path).body and not ast.get_docstring(tree_of(path))
+        str(path) for path in python_files(FOLDERS + OUTSIDE) if tree_of(path).body and not ast.get_docstring(tree_of(path))
     ]
     assert not silent
 

@@ -28,9 +28,9 @@ from textpro.agent.events import (
     Update,
     VoiceActivity,
 )
-from textpro.serving.plain import PlainLines
-from textpro.serving.terminal import LiveTerminal, pane_lines, render, render_svg
-from textpro.serving.view_state import ViewState
+from textpro.serving.terminal.live import LiveTerminal, pane_lines, render, render_svg
+from textpro.serving.terminal.plain import PlainLines
+from textpro.serving.terminal.view_state import ViewState
 
 
 def sounds(turn_id: int = 1, label: str = "sad", confidence: float = 0.83) -> Prosody:

@@ -32,8 +32,8 @@ from textpro.agent.events import (
 from textpro.agent.ledger import PlaybackLedger
 from textpro.models.errors import InputError
 from textpro.serving.conversation import Conversation
-from textpro.serving.transcript import OPEN_TURNS, VERSION, TranscribedView, Transcript
-from textpro.serving.typed import TypedTransport
+from textpro.serving.terminal.transcript import OPEN_TURNS, VERSION, TranscribedView, Transcript
+from textpro.serving.terminal.typed import TypedTransport
 from textpro.streaming.synthesis import WordTime
 
 REPLY = "Oh no, I am *sorry*."

@@ -28,7 +28,7 @@ from textpro.agent.session_settings import SessionSettings
 from textpro.evaluation.partner import SilentVoice
 from textpro.models.errors import CapacityError
 from textpro.serving.server import ServerSettings, open_server
-from textpro.serving.twilio import TwilioCall, TwilioSettings, refusal, serve_twilio, signature_of
+from textpro.serving.telephone.twilio import TwilioCall, TwilioSettings, refusal, serve_twilio, signature_of
 from textpro.streaming.audio import int16_from_mono
 from textpro.streaming.resample import resample
 
@@ -319,7 +319,7 @@ def test_a_call_that_cannot_be_led_ends_with_the_reason(open_session: Any, code:
 
 
 def test_what_is_no_call_is_closed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("textpro.serving.twilio.START_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("textpro.serving.telephone.twilio.START_TIMEOUT_S", 0.05)
 
     async def scenario() -> None:
         async with calling(TwilioSettings()) as line:

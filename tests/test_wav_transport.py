@@ -16,10 +16,7 @@ from scripted_session import REPLY_RATE, RecordingView, ScriptedSession
 from textpro import Audio, Failed, Interrupt, ReplyDone, TurnStart, VoiceActivity
 from textpro.models.errors import AudioError, EngineError, InputError
 from textpro.serving.conversation import Conversation
-from textpro.serving.json_lines import JsonLines
-from textpro.serving.playback import ReplyFiles, ReplyPlayer
-from textpro.serving.typed import TypedTransport
-from textpro.serving.wav import (
+from textpro.serving.local_audio.wav import (
     NO_SPEECH_MS,
     STUCK_MS,
     FastPace,
@@ -28,6 +25,9 @@ from textpro.serving.wav import (
     check_wavs,
     wav_frames,
 )
+from textpro.serving.playback import ReplyFiles, ReplyPlayer
+from textpro.serving.terminal.json_lines import JsonLines
+from textpro.serving.terminal.typed import TypedTransport
 
 
 def write_tone(path: Path, seconds: float = 0.5, rate: int = 16_000, channels: int = 1, level: float = 0.3) -> Path:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from .agent.session import Session
     from .agent.tools import Tool
     from .config import Settings
-    from .serving.mqtt import Broker, MqttSettings
-    from .serving.mqtt_topics import Hello
+    from .serving.mqtt.bridge import Broker, MqttSettings
+    from .serving.mqtt.topics import Hello
 
 PASSWORD_VARIABLE = "TEXTPRO_MQTT_PASSWORD"
 
@@ -50,8 +50,8 @@ def mqtt(
     """
     with clean_exit():
         from .config import load_settings
-        from .serving.mqtt import Broker, MqttSettings
-        from .serving.mqtt_topics import Topics
+        from .serving.mqtt.bridge import Broker, MqttSettings
+        from .serving.mqtt.topics import Topics
 
         settings = load_settings(config, {} if model is None else {"model": {"name": model}}).values
         where = Broker.from_url(broker, _password(password_file), ca=ca, certificate=cert, key=key)
@@ -60,8 +60,8 @@ def mqtt(
 
 
 async def _serve(where: Broker, how: MqttSettings, settings: Settings) -> None:
-    from .serving.keys import stop_on_signals
-    from .serving.mqtt import MqttBridge
+    from .serving.mqtt.bridge import MqttBridge
+    from .serving.terminal.keys import stop_on_signals
     from .talk import open_runtime
 
     async with open_runtime(settings) as runtime:

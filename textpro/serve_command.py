@@ -185,7 +185,7 @@ async def run_server(
     from .agent.turns import TurnSettings
     from .serving.realtime.session import SessionDefaults
     from .serving.server import open_server
-    from .serving.twilio import TwilioSettings
+    from .serving.telephone.twilio import TwilioSettings
     from .talk import open_runtime, session_options
 
     twilio = None

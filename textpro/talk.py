@@ -21,19 +21,19 @@ from .agent.turns import TurnSettings
 from .config import ModelSettings, Settings, VoiceSettings
 from .models.errors import InputError
 from .models.presets import start_hint
-from .serving.audio_devices import Way, audio_devices, devices_table
 from .serving.conversation import Conversation, View
-from .serving.json_lines import JsonLines, claimed_stdout
-from .serving.keys import why_no_keys
-from .serving.loudspeaker import Loudspeaker
-from .serving.microphone import MicrophoneOptions, MicrophoneTransport
-from .serving.plain import PlainLines
+from .serving.local_audio.devices import Way, audio_devices, devices_table
+from .serving.local_audio.loudspeaker import Loudspeaker
+from .serving.local_audio.microphone import MicrophoneOptions, MicrophoneTransport
+from .serving.local_audio.sound_card import check_devices
+from .serving.local_audio.wav import FastPace, RealTimePace, WavTransport, check_wavs
 from .serving.playback import ReplyFiles
-from .serving.sound_card import check_devices
-from .serving.terminal import LiveTerminal, render_svg
-from .serving.transcript import TranscribedView, Transcript
-from .serving.typed import TypedTransport, check_texts
-from .serving.wav import FastPace, RealTimePace, WavTransport, check_wavs
+from .serving.terminal.json_lines import JsonLines, claimed_stdout
+from .serving.terminal.keys import why_no_keys
+from .serving.terminal.live import LiveTerminal, render_svg
+from .serving.terminal.plain import PlainLines
+from .serving.terminal.transcript import TranscribedView, Transcript
+from .serving.terminal.typed import TypedTransport, check_texts
 from .streaming.echo_canceller import check_installed
 from .streaming.echo_guard import EchoSettings
 from .streaming.espeak_frames import EspeakVoice

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from textpro.agent import events
-from textpro.serving.terminal import render_svg
-from textpro.serving.view_state import ViewState
+from textpro.serving.terminal.live import render_svg
+from textpro.serving.terminal.view_state import ViewState
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 WIDTH, HEIGHT = 88, 20

@@ -1,7 +1,7 @@
 """Utterances for WhisperPro, synthesized on the fly: waveform, words with times, tone; cut, joined, augmented, batched.
 
 Half of the utterances are cut at a random time and labelled with the words that have ended by then, so the recognizer
-learns to stop; one in twelve is noise, silence or babble of which nothing is meant, one in seven holds several sentences
+learns to stop; one in twelve is noise, silence or babble of which nothing is meant, three in ten hold several sentences
 with pauses. One in eight begins in the middle of a turn, as a segment of a long turn does, mostly with the words before as
 prompt.
 """
@@ -51,6 +51,8 @@ class SpeechBatch:
 
 STORED_SHARE = 0.18
 """Of the sentences, from another synthesizer, where some were spoken beforehand."""
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+"""Seconds between sentences of one utterance."""
 
 
 class Speech:
@@ -85,13 +87,14 @@ class Speech:
         return self._next_of_somebody()()
 
     def several(self, limit_samples: int) -> Spoken:
-        """Two to five sentences of one voice with pauses, within the limit."""
+        """Two to six sentences of one voice, within the limit; the pauses between them from hardly any to two seconds, short
+        ones as often as long ones."""
         say = self._next_of_somebody()
         parts = [say()]
         total = len(parts[0].samples)
         pauses: list[int] = []
-        for _ in range(self._rng.randint(1, 4)):
-            part, pause = say(), int(self._rng.uniform(0.15, 2.0) * SAMPLE_RATE)
+        for _ in range(self._rng.randint(1, 5)):
+            part, pause = say(), int(SHORTEST_PAUSE * (LONGEST_PAUSE / SHORTEST_PAUSE) ** self._rng.random() * SAMPLE_RATE)
             if total + pause + len(part.samples) > limit_samples:
                 break
             parts.append(part)
@@ -108,7 +111,7 @@ class Speech:
 
 EMPTY_SHARE = 0.08
 """Of the utterances, without a word to recognize."""
-SEVERAL_SHARE = 0.14
+SEVERAL_SHARE = 0.3
 CONTINUING_SHARE = 0.12
 """Of the utterances, beginning in the middle of a turn, four fifths of them with the words before as prompt."""
 HESITATING_SHARE = 0.2

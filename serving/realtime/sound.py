@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...streaming.audio import int16_from_mono, mono_from_array
 from ...streaming.resample import ResampleStream
-from ..g711 import Law, decode, encode
+from ..telephone.g711 import Law, decode, encode
 from .config import AudioFormat
 from .wire import ProtocolError
 

@@ -250,7 +250,7 @@ function show() {
   at("status-text").textContent = ACTIVITIES[doing] ?? (doing === "refused" ? "Refused" : server.split(":")[0]);
   const { listening, pushToTalk, talking, muted } = client;
   at("mic").classList.toggle("on", listening);
-  at("mic").lastElementChild.textContent = listening ? "Microphone off" : "Start talking";
+  at("mic").lastElementChild.textContent = listening ? "Turn microphone off" : "Start talking";
   at("mic").disabled = !RealtimeClient.hasSound;
   at("hold").hidden = !(pushToTalk && listening);
   at("hold").lastElementChild.textContent = talking ? "Listening: let go to send" : "Hold to talk";

@@ -111,9 +111,9 @@ def _step(small: int, large: int) -> tuple[int, int, int] | None:
 
 def _sums_shown() -> frozenset[Pair]:
     """The sums inside of the workings that training shows."""
-    shown = {(large, large) for small, large in map(_sorted_pair, _TIMES.known) if small == 2}
+    shown: set[Pair] = set()
     for small, large in map(_sorted_pair, _TIMES.known):
-        if small > 2 and (step := _step(small, large)) is not None:
+        if small > 1 and (step := _step(small, large)) is not None:
             fewer, other, added = step
             shown.add(_sorted_pair((fewer * other, added)))
     return frozenset(shown)
@@ -164,8 +164,6 @@ def worked(operation: str, a: int, b: int) -> str:
     small, large = _sorted_pair((a, b))
     if operation != "times" or small < 2:
         return sentence(f"{first} {operation} {second} is {result}.")
-    if small == 2:
-        return sentence(f"{number_words(large)} plus {number_words(large)} is {result}.")
     if (step := _step(small, large)) is not None:
         fewer, other, added = step
         known = f"{number_words(fewer)} times {number_words(other)} is {number_words(fewer * other)}"

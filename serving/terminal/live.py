@@ -17,7 +17,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from ..agent.events import Event
+from ...agent.events import Event
 from .view_rows import Look, Row, current_rows, finished_rows, look_for, measure_rows, title
 from .view_state import Exchange, ViewState, one_line
 

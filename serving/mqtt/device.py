@@ -10,13 +10,13 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..agent.events import Audio, Event, Failed, Interrupt, ReplyDone, VoiceActivity
-from ..agent.tools import Tool, unchecked
-from ..models.errors import InputError, TextProError
-from .conversation import DRAIN_STEPS
-from .json_lines import ACTIVITY_INTERVAL_MS
-from .mqtt_sequence import AudioIn, Once, OutLog
-from .mqtt_topics import (
+from ...agent.events import Audio, Event, Failed, Interrupt, ReplyDone, VoiceActivity
+from ...agent.tools import Tool, unchecked
+from ...models.errors import InputError, TextProError
+from ..conversation import DRAIN_STEPS
+from ..terminal.json_lines import ACTIVITY_INTERVAL_MS
+from .sequence import AudioIn, Once, OutLog
+from .topics import (
     AudioPacket,
     Channel,
     Commit,
@@ -36,7 +36,7 @@ from .mqtt_topics import (
 )
 
 if TYPE_CHECKING:
-    from ..agent.session import Session  # brings torch
+    from ...agent.session import Session  # brings torch
 
 _log = logging.getLogger(__name__)
 MAX_WAITING = 512

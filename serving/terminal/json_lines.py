@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
-from ..agent.events import Audio, Event, VoiceActivity
+from ...agent.events import Audio, Event, VoiceActivity
 
 ACTIVITY_INTERVAL_MS = 100
 

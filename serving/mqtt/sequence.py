@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .mqtt_topics import AudioPacket, Pcm
+from .topics import AudioPacket, Pcm
 
 KEPT_BYTES = 4 << 20
 """About 95 s of speech at 22 kHz."""

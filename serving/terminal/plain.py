@@ -10,7 +10,7 @@ from typing import Self
 
 from rich.console import Console
 
-from ..agent.events import ConfirmationAnswer, Event, Metrics, Prosody
+from ...agent.events import ConfirmationAnswer, Event, Metrics, Prosody
 from .view_rows import is_known, stages_of, value_text
 from .view_state import Exchange, ViewState, one_line
 

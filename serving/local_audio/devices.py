@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.table import Table
 
-from ..models.errors import DeviceError, InputError
+from ...models.errors import DeviceError, InputError
 
 NO_PORTAUDIO = (
     "PortAudio, which microphone and loudspeaker need, is not there ({reason}); "

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ..agent.events import (
+from ...agent.events import (
     Audio,
     ConfirmationAnswer,
     ConfirmationRequest,

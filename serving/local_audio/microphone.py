@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..models.errors import TextProError
-from .conversation import Conversation
-from .hearing import Command, Hearing
-from .keys import keys_of_terminal, stop_on_signals, why_no_keys
+from ...models.errors import TextProError
+from ..conversation import Conversation
+from ..hearing import Command, Hearing
+from ..terminal.keys import keys_of_terminal, stop_on_signals, why_no_keys
 from .loudspeaker import Loudspeaker
 from .sound_card import Block, Capture, SoundCard
 

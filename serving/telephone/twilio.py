@@ -19,14 +19,14 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request
 
-from ..agent.events import Failed, ReplyDone
-from ..models.errors import CapacityError, InputError, TextProError
-from .conversation import DRAIN_STEPS
+from ...agent.events import Failed, ReplyDone
+from ...models.errors import CapacityError, InputError, TextProError
+from ..conversation import DRAIN_STEPS
 from .twilio_codec import PHONE_RATE, Began, Ended, Heard, Played, Pressed, Send, TwilioCodec
 
 if TYPE_CHECKING:
-    from ..agent.runtime import Runtime
-    from ..agent.session import Session  # brings torch
+    from ...agent.runtime import Runtime
+    from ...agent.session import Session  # brings torch
 
 _log = logging.getLogger(__name__)
 SIGNATURE_HEADER = "X-Twilio-Signature"

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models.errors import DeviceError
-from .audio_devices import AudioDevice, Way, audio_devices, choose, look_again, quiet_stderr, remembered, sound_library
+from ...models.errors import DeviceError
+from .devices import AudioDevice, Way, audio_devices, choose, look_again, quiet_stderr, remembered, sound_library
 from .loudspeaker import Loudspeaker
 
 INPUT_BLOCK_MS = 20

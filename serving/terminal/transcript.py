@@ -16,9 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from ..agent.events import Audio, Event, ReplyDelta, Update, VoiceActivity
-from ..models.errors import InputError
-from .conversation import View
+from ...agent.events import Audio, Event, ReplyDelta, Update, VoiceActivity
+from ...models.errors import InputError
+from ..conversation import View
 from .view_rows import is_known
 from .view_state import Exchange, ToolUse, ViewState, one_line
 

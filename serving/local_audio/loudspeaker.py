@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..agent.events import Audio
-from ..streaming.audio import Samples, int16_from_mono, mono_from_array
-from ..streaming.resample import ResampleStream
-from .playback import Pcm, ReplyPlayer
+from ...agent.events import Audio
+from ...streaming.audio import Samples, int16_from_mono, mono_from_array
+from ...streaming.resample import ResampleStream
+from ..playback import Pcm, ReplyPlayer
 
 FADE_MS = 10
 """In which a ducked reply falls silent, and in which it is back."""

@@ -15,11 +15,11 @@ from typing import Protocol
 
 import numpy as np
 
-from ..models.errors import EngineError
-from ..streaming.audio import Samples
-from ..streaming.clock import SAMPLE_RATE, ms_to_samples
-from ..streaming.wav import read_wav
-from .conversation import Conversation
+from ...models.errors import EngineError
+from ...streaming.audio import Samples
+from ...streaming.clock import SAMPLE_RATE, ms_to_samples
+from ...streaming.wav import read_wav
+from ..conversation import Conversation
 
 FRAME_MS = 20
 TAIL_MS = 1_000

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
-from ..agent.events import Metrics, Prosody
+from ...agent.events import Metrics, Prosody
 from .view_state import Exchange, ToolUse, ViewState, one_line
 
 UNKNOWN_BELOW = 0.6

@@ -16,10 +16,10 @@ from urllib.parse import unquote, urlsplit
 import aiomqtt
 from aiomqtt.exceptions import MqttConnectError
 
-from ..models.errors import InputError
-from .mqtt_device import Device, OpenSession
-from .mqtt_sequence import Backoff
-from .mqtt_topics import AT_LEAST_ONCE, AT_MOST_ONCE, Channel, Hello, Topics, read_json, write_json
+from ...models.errors import InputError
+from .device import Device, OpenSession
+from .sequence import Backoff
+from .topics import AT_LEAST_ONCE, AT_MOST_ONCE, Channel, Hello, Topics, read_json, write_json
 
 _log = logging.getLogger(__name__)
 ONLINE, OFFLINE = b"online", b"offline"

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from ..models.errors import AudioError, InputError
+from ...models.errors import AudioError, InputError
 
 PREFIX = "textpro"
 STATUS = "status"

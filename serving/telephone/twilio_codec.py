@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from ..agent.events import Audio, Duck, Event, Interrupt, ReplyDone, TurnResumed, Unduck
-from ..models.errors import InputError
-from ..streaming.audio import int16_from_mono, mono_from_array
-from ..streaming.resample import ResampleStream
+from ...agent.events import Audio, Duck, Event, Interrupt, ReplyDone, TurnResumed, Unduck
+from ...models.errors import InputError
+from ...streaming.audio import int16_from_mono, mono_from_array
+from ...streaming.resample import ResampleStream
 from .g711 import Law, Pcm, decode, encode
 
 LAW: Law = "mulaw"

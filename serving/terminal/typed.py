@@ -6,8 +6,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from ..models.errors import EngineError, InputError
-from .conversation import Conversation
+from ...models.errors import EngineError, InputError
+from ..conversation import Conversation
 
 STUCK_S = 60.0
 """Time without any event, while a reply is awaited, after which the session is taken for stuck."""
