@@ -16,6 +16,8 @@ from .turns import TurnSettings
 Say = Callable[..., None]
 P_END_BY_SILENCE = 0.4
 """P(end) that is worth a draft where P(end) does not end turns."""
+DRAFT_WITHIN_MS = 1_200
+"""Where it does: a turn that so much silence would end is worth one."""
 
 
 class Gate:
@@ -58,19 +60,22 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class DraftSettings:
-    """When a reply is drafted at a soft end: with P(end) of at least `p_end` (above 1: never; None: from where the turn needs
-    less than the longest silence, or `P_END_BY_SILENCE` where silence alone ends turns), and while no more than `max_queued`
-    pieces of work wait in the engine."""
+    """When a reply is drafted at a soft end: with P(end) of at least `p_end` (above 1: never; None: from where the turn
+    needs no more silence than `DRAFT_WITHIN_MS`, or `P_END_BY_SILENCE` where silence alone ends turns), and while no more than
+    `max_queued` pieces of work wait in the engine."""
 
     p_end: float | None = None
     max_queued: int = 4
 
     def allow(self, p_end: float, turns: TurnSettings, stats: Callable[[], EngineStats]) -> bool:
         """Whether a turn that ends with probability `p_end` is worth a draft now."""
-        needed = self.p_end
-        if needed is None:
-            needed = turns.unsure_p_end if turns.endpointing == "model" else P_END_BY_SILENCE
-        return p_end >= needed and stats().queued <= self.max_queued
+        if self.p_end is not None:
+            is_likely = p_end >= self.p_end
+        elif turns.endpointing == "model":
+            is_likely = turns.silence_needed_ms(p_end) <= DRAFT_WITHIN_MS
+        else:
+            is_likely = p_end >= P_END_BY_SILENCE
+        return is_likely and stats().queued <= self.max_queued
 
 
 @dataclass(slots=True)

@@ -57,13 +57,21 @@ class SessionSettings:
 
 
 def settings_of_turns(settings: TurnSettings, config: Mapping[str, Any]) -> TurnSettings:
-    """`settings` with "auto" decided by the checkpoint's configuration: `"p_end": {"unsure": 0.2, "sure": 0.7}` says what its
-    P(end) means; a checkpoint that says nothing gets "vad". CheckpointError for another form."""
-    if settings.endpointing != "auto":
+    """`settings` as the checkpoint's configuration completes them: `"p_end": {"unsure": 0.003, "sure": 0.95}` says what its
+    P(end) means, "auto" is then "model", and thresholds left at their defaults are those. A checkpoint that says nothing gets
+    "vad" for "auto". CheckpointError for another form."""
+    meaning = config.get("p_end")
+    if settings.endpointing == "auto":
+        settings = replace(settings, endpointing="vad" if meaning is None else "model")
+    if meaning is None or settings.endpointing == "vad" or _has_own_thresholds(settings):
         return settings
-    if (meaning := config.get("p_end")) is None:
-        return replace(settings, endpointing="vad")
     try:
-        return replace(settings, endpointing="model", unsure_p_end=float(meaning["unsure"]), sure_p_end=float(meaning["sure"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f'p_end {meaning!r} in textpro_config.json: expected {{"unsure": 0.2, "sure": 0.7}}') from error
+        return replace(settings, unsure_p_end=float(meaning["unsure"]), sure_p_end=float(meaning["sure"]))
+    except (KeyError, TypeError, ValueError, InputError) as error:
+        form = '{"unsure": 0.003, "sure": 0.95}, unsure no higher than sure'
+        raise CheckpointError(f"p_end {meaning!r} in textpro_config.json: expected {form}") from error
+
+
+def _has_own_thresholds(settings: TurnSettings) -> bool:
+    plain = TurnSettings()
+    return (settings.unsure_p_end, settings.sure_p_end) != (plain.unsure_p_end, plain.sure_p_end)

@@ -64,7 +64,9 @@ class TurnSettings:
     """Timing of turns. InputError for a rule by which more certainty would need more silence.
 
     `endpointing`: "model" ends a turn by P(end), "vad" by `end_silence_ms` alone, "auto" by what the checkpoint is calibrated
-    for. Between `unsure_p_end` and `sure_p_end` the silence needed falls evenly with the log-odds; equal ones make a step.
+    for. Between `unsure_p_end` and `sure_p_end` the logarithm of the silence needed falls evenly with the log-odds: of the
+    pauses that people make, the share that is longer falls with a power of the length, so a silence that lasts twice as long
+    makes the end likelier by a constant factor. Equal ones make a step.
     """
 
     soft_end_silence_ms: int = 200
@@ -117,7 +119,8 @@ class TurnSettings:
             return self.unsure_silence_ms
         low, high = _log_odds(self.unsure_p_end), _log_odds(self.sure_p_end)
         share = (_log_odds(p) - low) / (high - low)
-        return round(self.unsure_silence_ms + share * (self.sure_silence_ms - self.unsure_silence_ms))
+        longest, shortest = self.unsure_silence_ms, self.sure_silence_ms
+        return round(max(shortest, longest * (max(shortest, 1) / max(longest, 1)) ** share))
 
 
 class TurnMachine:

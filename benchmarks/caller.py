@@ -120,16 +120,15 @@ class Caller:
     async def call(self) -> list[Answered | None]:
         """To the end of the script and until its last reply has begun; None for a question that was not answered."""
         reading = asyncio.create_task(self._read())
-        began, samples = self._loop.time(), self._script.samples
-        frames = -(-len(samples) // FRAME)
-        for index in range(frames):
+        samples = np.pad(self._script.samples, (0, -len(self._script.samples) % FRAME))
+        began = self._loop.time()
+        for index, frame in enumerate(np.split(samples, len(samples) // FRAME)):
             due = began + (index + 1) * FRAME / RATE
             if (early := due - self._loop.time()) > 0:
                 await asyncio.sleep(early)
             if self.failed is not None:
                 break
-            frame = samples[index * FRAME : (index + 1) * FRAME]
-            await self._session.send_audio(np.pad(frame, (0, FRAME - len(frame))), RATE)
+            await self._session.send_audio(frame, RATE)
         if self.failed is None:
             await self._session.settled()
         await asyncio.sleep(0)

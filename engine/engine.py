@@ -1,7 +1,8 @@
 """The one owner of the models. asyncio code hands over work items and awaits answers; a single thread
 takes them from a queue, and in each round runs a batch of the speech model, then one packed step of the
 backbone, then sends all answers to their event loops. So no event loop ever waits for a model, no model is
-ever entered twice, and sessions share steps instead of taking turns. Whatever goes wrong with an item
+ever entered twice, and sessions share steps instead of taking turns. A final pass comes as several items, each
+asked for when the one before it is answered; between them, replies that run already wait. Whatever goes wrong with an item
 fails that item; only a fault of the thread itself ends the engine, and then everybody who waits is told
 why."""
 
@@ -46,6 +47,11 @@ from .work import (
     Urgency,
     Work,
 )
+
+FOLLOW_UP_S = 0.002
+"""The next item of a final pass comes within this time of the last one's answer."""
+LONGEST_PAUSE_S = 0.1
+"""So long final passes may keep running replies from their next tokens."""
 
 
 class Engine:
@@ -230,9 +236,11 @@ class Engine:
                 while self._closed_because is None:
                     self._receive()
                     started = now()
-                    self._speech.round()
+                    final = self._speech.round()
                     self._outbox.flush()
-                    self._lanes.round()
+                    if final:
+                        self._receive(FOLLOW_UP_S)
+                    self._lanes.round(pause_s=LONGEST_PAUSE_S if self._speech.final_waiting else 0.0)
                     self._outbox.flush()
                     self._pace.worked(started, now())
         except BaseException as fault:
@@ -242,13 +250,13 @@ class Engine:
         finally:
             self._fail_outstanding(EngineError(self._closed_because or "engine stopped"))
 
-    def _receive(self) -> None:
-        """Take in what has arrived; wait for it if there is nothing else to do."""
-        must_wait = not self._lanes.waiting and not self._speech.waiting
+    def _receive(self, wait_s: float = 0.0) -> None:
+        """Take in what has arrived. Wait for something for `wait_s`; for ever, if there is nothing else to do."""
+        must_wait = not self._lanes.waiting and not self._speech.waiting and not wait_s
         try:
+            self._accept(self._inbox.get(block=must_wait or wait_s > 0, timeout=None if must_wait else wait_s))
             while True:
-                self._accept(self._inbox.get(block=must_wait))
-                must_wait = False
+                self._accept(self._inbox.get_nowait())
         except Empty:
             return
 

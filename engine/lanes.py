@@ -54,6 +54,7 @@ class Lanes:
         self._row_budget = row_budget
         self._pace = pace
         self._lanes: dict[Context, deque[Job]] = {}
+        self._decoded_s = 0.0  # when replies last went on
 
     @property
     def waiting(self) -> int:
@@ -68,13 +69,18 @@ class Lanes:
                 earlier.stopped |= isinstance(earlier.item, Decode)
         lane.append(job)
 
-    def round(self) -> None:
-        """Begin, answer what needs no step, run one step, answer what it completed."""
+    def round(self, pause_s: float = 0.0) -> None:
+        """Begin, answer what needs no step, run one step, answer what it completed. Decodes that have given their first
+        token are left out of the step for up to `pause_s`."""
         self._residency.release_closed()
         active = [job for context in tuple(self._lanes) if (job := self._begin_lane(context)) is not None]
         done = [job for job in active if job.item.context.pending == 0]
         self._answer(done, dict.fromkeys(done, 1), now())
         waiting = [job for job in active if self._needs_rows(job)]
+        if now() - self._decoded_s < pause_s:
+            waiting = [job for job in waiting if not job.produced]
+        elif any(job.produced for job in waiting):
+            self._decoded_s = now()
         if waiting:
             self._step(share_rows(waiting, self._row_budget), now())
 

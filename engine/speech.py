@@ -1,7 +1,8 @@
 """The work of the speech model. In each round the most urgent items, at most one of each stream, go to it as
-one batch, so that sessions share its passes and the items of a turn keep their order. Final passes go first
-and alone, then whatever has waited for the longest that a tick may take, then the work on the oldest audio:
-the deadline of a piece of work is when its audio had come."""
+one batch, so that sessions share its passes and the items of a turn keep their order. A batch is of one kind
+of work, since kinds share no pass: so a final pass that comes meanwhile waits for one pass, not for a tick of
+everybody. Final passes go first and alone, then whatever has waited for the longest that a tick may take, then
+the work on the oldest audio: the deadline of a piece of work is when its audio had come."""
 
 from __future__ import annotations
 
@@ -47,11 +48,16 @@ class SpeechQueue:
         """Queue an item behind all others."""
         self._queue.append(job)
 
-    def round(self) -> None:
-        """Run one batch and post its results."""
+    @property
+    def final_waiting(self) -> bool:
+        """Whether a turn waits for its final pass."""
+        return any(job.urgency.final for job in self._queue)
+
+    def round(self) -> bool:
+        """Run one batch and post its results; whether a final pass was in it."""
         self._running = self._take_batch()
         if not self._running or self._model is None:
-            return
+            return False
         started = now()
         try:
             results = list(self._model.run([job.item for job in self._running]))
@@ -74,7 +80,9 @@ class SpeechQueue:
             else:
                 deliver = partial(job.receiver.give, SpeechDone(result, seconds))
             self._outbox.post(job.receiver.loop, deliver)
+        final = any(job.urgency.final for job in self._running)
         self._running = []
+        return final
 
     def fail_all(self, error: Exception) -> None:
         """Fail whatever is queued or running."""
@@ -101,7 +109,8 @@ class SpeechQueue:
         order = sorted(firsts, key=urgent.__getitem__)  # stable: equals in order of arrival
         if order and not urgent[order[0]][0]:
             order = [stream for stream in order if not urgent[stream][0]]
-        batch = [firsts[stream] for stream in order[: self._batch_size]]
+        kind = firsts[order[0]].kind if order else None
+        batch = [job for stream in order if (job := firsts[stream]).kind == kind][: self._batch_size]
         chosen = set(map(id, batch))
         self._queue = deque(job for job in kept if id(job) not in chosen)
         return batch

@@ -74,7 +74,8 @@ async def _bench(
     async with Runtime(model, speak=False, slots=SLOTS) as runtime:
         decisions = await judge_turns(runtime, turns, _counter(progress, "silences", len(turns)))
         latencies = await _latencies(runtime, size, seed, progress) if latency else ()
-    rows, defaults = make_rows(decisions, seed), as_set([one for turn in by_turn(decisions) for one in turn])
+        defaults = as_set([one for turn in by_turn(decisions) for one in turn], runtime.checkpoint.config)
+    rows = make_rows(decisions, seed)
     return TurnReport(name_of(model), set_name, seed, time.monotonic() - began, tuple(decisions), rows, defaults, latencies)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from typing import Any
 
+from ..agent.session_settings import settings_of_turns
 from ..agent.turns import TurnSettings
 from .turn_fit import Fit
 from .turn_sweep import Scored, cost_of
@@ -40,9 +42,9 @@ def settings_toml(fit: Fit, fitted_to: str) -> str:
     return "\n".join((f"# Fitted by `textpro-agent calibrate turns` to {fitted_to}.", f"# {fit.reason}", "[turns]", *lines, ""))
 
 
-def as_set(decisions: Sequence[Scored]) -> dict[str, tuple[float, float]]:
-    """(share of pauses cut off, dead air in ms) of the defaults, with P(end) and by silence alone; empty where there are no
-    pauses or no ends to count."""
-    rules = {"as set, by P(end)": BY_MODEL, "as set, by silence": BY_SILENCE}
+def as_set(decisions: Sequence[Scored], config: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """(share of pauses cut off, dead air in ms) of the defaults, with P(end) as the checkpoint's `config` reads it and by
+    silence alone; empty where there are no pauses or no ends to count."""
+    rules = {"as set, by P(end)": settings_of_turns(BY_MODEL, config), "as set, by silence": BY_SILENCE}
     costs = {name: cost_of(decisions, rule.silence_needed_ms) for name, rule in rules.items()}
     return {name: cost for name, cost in costs.items() if cost is not None}

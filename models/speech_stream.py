@@ -46,10 +46,11 @@ class Verify:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The first `agreed` draft tokens are the argmax given those before; then comes `next_token`."""
+    """The first `agreed` draft tokens are the argmax given those before, each with a probability; then comes `next_token`."""
 
     agreed: int
     next_token: int
+    probabilities: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,14 +185,14 @@ class StreamingWhisperPro:
             pieces.append(DecoderPiece(item.stream, 0, tokens, (item.stream.frames,) * len(tokens)))
         states = decode_pass(self.model, pieces, _text_memory)
         checked = [hidden[len(item.prefix) - 1 :] for item, hidden in zip(items, states, strict=True)]
-        best = self._best(torch.cat(checked))
+        likeliest = self._logits(torch.cat(checked)).softmax(-1).max(-1)
+        sizes = [len(hidden) for hidden in checked]
         results = []
-        for item in items:
-            own, best = best[: len(item.draft) + 1], best[len(item.draft) + 1 :]
-            agreed = 0
+        for item, tokens, values in zip(items, likeliest.indices.split(sizes), likeliest.values.split(sizes), strict=True):
+            own, agreed = tokens.tolist(), 0
             while agreed < len(item.draft) and own[agreed] == item.draft[agreed]:
                 agreed += 1
-            results.append(Verified(agreed, own[agreed]))
+            results.append(Verified(agreed, own[agreed], tuple(values[:agreed].tolist())))
         return results
 
     def _extend(self, items: Sequence[Extend]) -> list[Extended | Exception]:
@@ -231,8 +232,12 @@ class StreamingWhisperPro:
 
     def _best(self, states: Tensor) -> list[int]:
         """Likeliest next tokens [n] of states [n, dim]."""
-        best: list[int] = self.model.token_logits(self.model.whisper.decoder.layer_norm(states)).argmax(-1).tolist()
+        best: list[int] = self._logits(states).argmax(-1).tolist()
         return best
+
+    def _logits(self, states: Tensor) -> Tensor:
+        """Of the next tokens, [n, vocabulary], from states [n, dim]."""
+        return self.model.token_logits(self.model.whisper.decoder.layer_norm(states))
 
     def _prosody(self, items: Sequence[Prosody]) -> list[NDArray[np.float32]]:
         pieces = []

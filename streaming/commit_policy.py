@@ -2,7 +2,8 @@
 
 `agreement` is LocalAgreement-2 by verification (Liu et al. 2020, Machacek et al. 2023): the token was found again with more
 audio. `alignment` asks where its word lies (in the manner of AlignAtt, Papi et al. 2023, by CTC times): far enough from the
-edge of the audio. `both` asks both, and is the only one of which tokens and vectors nearly always stay as committed.
+edge of the audio. `both` asks both and, of a token that the model itself finds unlikely, that it was found twice; it is the
+only one of which tokens and vectors nearly always stay as committed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+LIKELY = 0.5
+"""The probability from which on a token need be found again only once."""
 PolicyName = Literal["agreement", "alignment", "both"]
 FinalPass = Literal["replace", "keep"]
 """What the final pass does with committed tokens and vectors that differ from its own: replace them, so that the turn is the
@@ -19,10 +22,12 @@ offline one, or keep them and say how far each vector lies from its own."""
 @dataclass(frozen=True, slots=True)
 class DraftToken:
     """A token behind the committed ones. `survived`: a verification with more audio found it again. `settled`: its word's
-    time is decided and all audio that its prosody may see has been encoded for good, so its vector is final."""
+    time is decided and all audio that its prosody may see has been encoded for good, so its vector is final. `sure`: it is
+    likely, or a second verification found it too."""
 
     survived: bool
     settled: bool
+    sure: bool = True
 
 
 class CommitPolicy(Protocol):
@@ -49,11 +54,11 @@ class Alignment:
 
 
 class Both:
-    """Demands what `Agreement` and `Alignment` do."""
+    """Demands what `Agreement` and `Alignment` do, and a third look at what is unlikely."""
 
     def allows(self, token: DraftToken) -> bool:
         """See `CommitPolicy`."""
-        return token.survived and token.settled
+        return token.survived and token.settled and token.sure
 
 
 POLICIES: dict[PolicyName, CommitPolicy] = {"agreement": Agreement(), "alignment": Alignment(), "both": Both()}

@@ -26,6 +26,7 @@ CHUNK = 2 * HOP
 _LOOK = 2  # chunks held back
 _LATE = 60 * SAMPLES_PER_MS  # by which reports come late
 _FADE = 4 * SAMPLES_PER_MS
+_NEW_DB = 2.0  # by which an echo that is hardly known may be off
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,9 @@ class EchoSettings:
     `mode`: "off" for headphones, telephones and browsers, which cancel echo themselves; "guard": the echo is silenced;
     "cancel": before that, it is taken out by WebRTC's canceller (extra `aec`). `max_delay_ms`: from the report that a sound
     was played to its echo. `unexplained_db`: by how much the sound stands out of the echo, averaged over its bands, when
-    somebody else speaks. `warm_up_ms`: of our voice, at least, until the echo's delay and level are known; so long nobody
-    else is heard over it. `release_ms`: how long a user who was heard is taken to go on.
+    somebody else speaks. `warm_up_ms`: of our voice, after which the echo's delay and level are taken to be what they seem,
+    where its first moments did not tell (`echo_onset.py`); until they are known nobody else is heard over it. `release_ms`:
+    how long a user who was heard is taken to go on.
     """
 
     mode: EchoMode = "off"
@@ -64,6 +66,7 @@ class EchoGuard:
         self._held: deque[tuple[Samples, float | None]] = deque()
         self._level = 1.0  # at the end of what was given: 0 silenced, 1 as it came
         self._user_chunks = 0  # that a user is taken to go on
+        self._onsets = 0  # of what is played, that the model knows of
 
     def push(self, samples: Samples) -> Samples:
         """float32 [n] at 16 kHz -> [m], as far as it can be judged by now."""
@@ -88,6 +91,7 @@ class EchoGuard:
         joined = np.concatenate([self._before, chunk])
         self._before = chunk[-HOP:]
         start = self._at - HOP + AHEAD * HOP
+        self._correct(start)
         played = self._played.read(start, start + FRAME + HOP)
         news = News.ECHO if self._user_chunks == 0 else News.LITTLE
         if self._at - max(0, self.model.delay_ms) * SAMPLES_PER_MS > self._played.reported_samples + _LATE:
@@ -98,11 +102,21 @@ class EchoGuard:
             return None
         return sum(known) / len(known) if self.model.is_settled else 0.0
 
+    def _correct(self, end: int) -> None:
+        """A sound is known to play only once it was reported; what was taken for silence by then is told again. `end`: where
+        the next frame begins."""
+        if self._onsets == self._played.onsets:
+            return
+        self._onsets = self._played.onsets
+        count = -(-(end - HOP + FRAME - self._played.onset_samples) // HOP)
+        starts = range(end - count * HOP, end, HOP)
+        self.model.correct([self._played.read(at, at + FRAME) for at in starts])
+
     def _judged(self) -> Samples:
         """The oldest chunk that is held, silenced if it is echo."""
         excess = [excess or 0.0 for _, excess in self._held]
         chunk, own = self._held.popleft()
-        limit = self._settings.unexplained_db
+        limit = self._settings.unexplained_db + _NEW_DB * self.model.is_new
         if own is None:
             self._user_chunks = 0
             return self._faded(chunk, 1.0)

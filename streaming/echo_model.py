@@ -7,6 +7,7 @@ do little harm. (The way of residual-echo estimation; WebRTC's AEC3 does so behi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum, auto
 from itertools import pairwise
 
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 
 from .audio import Samples
 from .clock import SAMPLE_RATE, SAMPLES_PER_MS
-
-Bands = NDArray[np.float64]
+from .echo_onset import QUIETEST as _FLOOR
+from .echo_onset import SILENCE as _SILENCE
+from .echo_onset import Bands, EchoOnset, fits_by_lag
 
 HOP, FRAME = 256, 512
 HOP_MS = HOP / SAMPLES_PER_MS
@@ -27,8 +29,6 @@ _LOW_HZ, _HIGH_HZ = 200.0, 7_000.0
 _NEAR = 2  # frames by which the delay may be off
 _WINDOW = 64  # frames in which the envelopes are compared
 _TAIL = 10 ** (-0.165)  # the room's tail from one frame to the next: 60 dB in 580 ms
-_SILENCE = 1e-2  # power in a band below which nothing was played
-_FLOOR = 1e-9
 _NOISE_FRAMES = 94  # the quietest of 1.5 to 3 s is the noise
 _STEP_DB = 1.5  # of the running median
 _LITTLE = 1 / 8  # of such a step, while somebody else speaks
@@ -51,10 +51,11 @@ class EchoModel:
     def __init__(self, max_delay_ms: int, warm_up_ms: int) -> None:
         self._warm_up_ms = warm_up_ms
         self._lags = AHEAD - _NEAR + 1 + round(max_delay_ms / HOP_MS)
-        self._heard = np.zeros((_WINDOW, _BANDS))  # what is heard above the noise, compressed, newest last
-        self._played = np.zeros((2 * _NEAR + 1, _BANDS))
+        self._above = np.zeros((_WINDOW, _BANDS))  # what is heard above the noise, newest last
+        self._heard = np.zeros((_WINDOW, _BANDS))  # of that what may be echo, compressed
+        self._played = np.zeros((_WINDOW + self._lags, _BANDS))
         self._smeared = np.zeros((_WINDOW + self._lags, _BANDS))  # what is played, with the room's tail, `AHEAD` - `_NEAR` ahead
-        self._fresh = np.zeros((self._lags + 1, _BANDS), np.bool_)  # where that is no tail
+        self._fresh = np.zeros((_WINDOW + self._lags, _BANDS), np.bool_)  # where that is no tail
         self._smooth = np.zeros(_BANDS)
         self._noise = np.full(_BANDS, np.inf)
         self._next_noise = np.full(_BANDS, np.inf)
@@ -65,6 +66,7 @@ class EchoModel:
         self._count = 0
         self._sounded_ms = 0.0
         self._excess_db = 0.0  # of late
+        self._onset = EchoOnset()
         self.is_settled = False
         """Whether the echo's delay and level are known."""
 
@@ -72,6 +74,11 @@ class EchoModel:
     def delay_ms(self) -> int:
         """From a sound's report to its echo; negative where the report comes later."""
         return round((int(self._fits.argmax()) - AHEAD + _NEAR) * HOP_MS)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether what is known stands on the first moments only."""
+        return self._sounded_ms < self._warm_up_ms
 
     @property
     def fit(self) -> float:
@@ -84,6 +91,8 @@ class EchoModel:
         was played that may be in it. `news`: what the frame can teach."""
         levels = _levels(heard)
         self._follow(levels, _levels(played))
+        if not self.is_settled and news is not News.NONE:
+            self._begin()
         if self._smeared[_WINDOW:].max() < _SILENCE:
             self._note(np.zeros(_BANDS), compare=False)
             return None
@@ -98,6 +107,18 @@ class EchoModel:
         expected = echo * 10 ** ((self._gain_db if self._gain_db is not None else ratio_db) / 10)
         self._note(levels if news is News.ECHO else np.minimum(levels, expected), compare=news is News.ECHO)
         return self._excess(levels, expected + 2 * self._noise)
+
+    def correct(self, played: Sequence[Samples]) -> None:
+        """The newest frames of what is played, as they were told to `frame`, were not true: these are, float32 [512] each."""
+        newest = played[1 - len(self._played) :]
+        if not newest:
+            return
+        gone = np.zeros((len(newest), _BANDS))
+        self._played = np.vstack([gone, self._played[: -len(newest)]])
+        self._smeared = np.vstack([gone, self._smeared[: -len(newest)]])
+        self._fresh = np.vstack([gone > 0, self._fresh[: -len(newest)]])
+        for frame in newest:
+            self._sound(_levels(frame))
 
     def _excess(self, levels: Bands, expected: Bands) -> float:
         loud = levels > 4 * self._noise
@@ -116,8 +137,12 @@ class EchoModel:
         if self._count % _NOISE_FRAMES == _NOISE_FRAMES - 1:
             self._noise, self._next_noise = self._next_noise, self._smooth
         self._count += 1
+        self._above = np.vstack([self._above[1:], np.maximum(levels - self._noise, _FLOOR)])
+        self._sound(played)
+
+    def _sound(self, played: Bands) -> None:
         self._played = np.vstack([self._played[1:], played])
-        now, tail = self._played.max(0), _TAIL * self._smeared[-1]
+        now, tail = self._played[-1 - 2 * _NEAR :].max(0), _TAIL * self._smeared[-1]
         self._smeared = np.vstack([self._smeared[1:], np.maximum(now, tail)])
         self._fresh = np.vstack([self._fresh[1:], now > tail])
 
@@ -126,11 +151,13 @@ class EchoModel:
         self._heard = np.vstack([self._heard[1:], np.maximum(levels - 2 * self._noise, 0.0) ** 0.25])
         if self._count % 2 or not compare:
             return
-        played = np.lib.stride_tricks.sliding_window_view(self._smeared[1:] ** 0.25, _WINDOW, axis=0)[::-1]
-        played = played - played.mean(2, keepdims=True)
-        heard = (self._heard - self._heard.mean(0)).T
-        norm = np.sqrt((played**2).sum((1, 2)) * (heard**2).sum())
-        self._fits += 0.1 * ((played * heard).sum((1, 2)) / np.maximum(norm, _FLOOR) - self._fits)
+        self._fits += 0.1 * (fits_by_lag(self._heard, self._smeared) - self._fits)
+
+    def _begin(self) -> None:
+        """The first moments may say enough."""
+        onset = self._onset.look(self._above, self._noise, self._smeared, self._fresh)
+        if onset is not None:
+            self._fits, self._gain_db, self.is_settled = onset.fits, onset.gain_db, True
 
     def _learn(self, ratio_db: Bands, strong: NDArray[np.bool_], share: float) -> None:
         step = _STEP_DB * share

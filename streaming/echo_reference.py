@@ -34,6 +34,9 @@ class PlayedSound:
         self._played = 0  # samples of the reply
         self._resampler: ResampleStream | None = None
         self._is_playing = False  # sounds, as far as is known: what is due next is expected
+        self.onsets = 0
+        """How often sound began that nobody expected: what was read behind `onset_samples` before is not true any more."""
+        self.onset_samples = 0
 
     @property
     def reported_samples(self) -> int:
@@ -59,6 +62,7 @@ class PlayedSound:
         start = self._end
         if not self._is_playing or now_samples - (start + count) > PAUSE_SAMPLES:
             start = max(start, now_samples - count)
+            self.onsets, self.onset_samples = self.onsets + 1, start
         self._pieces.append((start, self._waiting[:count]))
         self._waiting = self._waiting[count:]
         self._played += count

@@ -94,6 +94,11 @@ class FullRecognizer:
         return 5 * self._heard_samples >= 4 * self.capacity_samples
 
     @property
+    def closes_from_samples(self) -> int:
+        """Half the window: shorter segments are decoded on after a pause, with all that was heard."""
+        return self.capacity_samples // 2
+
+    @property
     def likely(self) -> tuple[int, ...]:
         """The segment's tokens; before the final pass those on which the last two ticks agree, or more that are committed."""
         return max(self.log.tokens, self._agreed, key=len)

@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 from ..models.alignment import PENDING, final_token_frames, token_frames, word_end_frames
 from ..models.speech_stream import Encode, Extend, Extended, Prosody, SpeechStream, Verified, Verify
 from ..models.whisperpro import WhisperProConfig
+from .clock import ms_to_samples
 from .commit_log import Commit, CommitLog
-from .commit_policy import POLICIES, CommitPolicy, DraftToken, FinalPass
+from .commit_policy import LIKELY, POLICIES, CommitPolicy, DraftToken, FinalPass
 from .guards import token_limit, without_loop
 from .mel import MelStream
 
 Samples = NDArray[np.float32]
+CLOSES_FROM_SAMPLES = ms_to_samples(1_250)
 Result = TypeVar("Result")
 
 
@@ -89,6 +91,7 @@ class Recognizer:
         self._heard_samples = 0
         self._draft = draft
         self._draft_ended = False
+        self._found: tuple[int, ...] = ()
         self._in_doubt = False
         self._n_kept = 0
         self.drift: tuple[float, ...] = ()
@@ -97,6 +100,12 @@ class Recognizer:
     def capacity_samples(self) -> int:
         """Samples that a segment can hold."""
         return self._config.max_frames * self._config.frame_samples
+
+    @property
+    def closes_from_samples(self) -> int:
+        """Completed at a soft end, a segment of this length is not decoded on: the fewer sentences a segment holds, the fewer
+        words are left out (docs/training.md)."""
+        return CLOSES_FROM_SAMPLES
 
     @property
     def likely(self) -> tuple[int, ...]:
@@ -133,10 +142,13 @@ class Recognizer:
         self._in_doubt = agreed < committed and not self._in_doubt
         if self._in_doubt:
             return Recognized((), None, self._draft)
+        twice = _n_same(self._found, known[:agreed])
+        self._found = known[:agreed]
+        sure = [p >= LIKELY or index < twice for index, p in enumerate(verified.probabilities, trusted)]
         length = committed if agreed >= committed else self._word_start((*known[:agreed], verified.next_token))
         retracted_to = self._retract(length)
         await self._extend(len(self._prefix) + length, known[length:agreed], verified)
-        count = self._committable(known[:length], agreed)
+        count = self._committable(known[:length], sure[length - trusted :])
         new = await self._commit(count - length, self._word_ends())
         self._n_kept = len(self.log)
         return Recognized(tuple(new), retracted_to, self._draft)
@@ -275,14 +287,15 @@ class Recognizer:
     def _visible_prefix(self) -> tuple[int, ...]:
         return (self._visible(0),) * len(self._prefix)
 
-    def _committable(self, committed: tuple[int, ...], survived: int) -> int:
-        """How many tokens of the turn may be committed now: a multiple of whole words."""
+    def _committable(self, committed: tuple[int, ...], sure: Sequence[bool]) -> int:
+        """How many tokens of the turn may be committed now, whole words; `sure` is said of the survivors behind `committed`."""
         tokens = (*committed, *self._draft)
         ends = self._decided_word_ends(tokens)
         block, count = self._config.block_frames, len(committed)
         for index in range(len(committed), len(tokens)):
             settled = ends[index] != PENDING and (ends[index] // block + 2) * block <= self.stream.final_frames
-            if not self._policy.allows(DraftToken(index < survived, settled)):
+            survived = index - len(committed) < len(sure)
+            if not self._policy.allows(DraftToken(survived, settled, survived and sure[index - len(committed)])):
                 break
             last = index + 1 == len(tokens)
             if (last and self._draft_ended) or (not last and self._starts_word[tokens[index + 1]]):
@@ -325,6 +338,11 @@ class Recognizer:
             self.stream.keep_prosody(0)
             self._prefix_visible = ()
         return length if self.log.truncate(length) else None
+
+
+def _n_same(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens they have in common at the start."""
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

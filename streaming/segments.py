@@ -2,7 +2,8 @@
 
 The cut lies in the largest gap between two words, found where the sound is quietest. The closed segment keeps its words up
 to there, decoded with all audio that had been heard by then; the next one begins in the gap and carries the words before it
-as a short prompt. A long segment that has just been completed at a soft end is closed there, which takes nothing back.
+as a short prompt. A segment that has just been completed at a soft end is closed there unless it is very short, which takes
+nothing back.
 `segments` says what was cut, so the turn is that of decoding the samples of each segment from scratch behind its prompt and
 keeping its first tokens. The idea of a prompt across cuts is Whisper's (Radford et al. 2022).
 """
@@ -24,8 +25,6 @@ Samples = NDArray[np.float32]
 
 SEARCHED = 3
 """A cut lies in the last third of the audio of its segment."""
-LONG_ENOUGH = 2
-"""A segment of half the window is closed at a soft end when speech goes on."""
 QUIET_SAMPLES = ms_to_samples(200)
 """Length of sound whose level says how large a gap is."""
 _STEP_SAMPLES = ms_to_samples(10)
@@ -40,6 +39,10 @@ class SegmentRecognizer(Protocol):
     @property
     def capacity_samples(self) -> int:
         """Samples that a segment can hold."""
+
+    @property
+    def closes_from_samples(self) -> int:
+        """A segment of this length that a final pass completed is closed when speech goes on; a shorter one is decoded on."""
 
     @property
     def block_ready(self) -> bool:
@@ -164,7 +167,7 @@ class LongTurn:
     def resume(self) -> Recognized:
         """Speech goes on after a final pass: the provisional part is guessed again, or a long segment closed here."""
         before, finished = self.log.commits, self._finished_samples
-        if LONG_ENOUGH * finished < self.recognizer.capacity_samples:
+        if finished < self.recognizer.closes_from_samples:
             return self._since(before, self.recognizer.resume().tentative)
         self._begin_next(finished - QUIET_SAMPLES // 2, finished, ())
         return self._since(before, ())

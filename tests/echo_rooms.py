@@ -82,8 +82,9 @@ def hear(room: Room, reply: Samples, user: Samples | None = None, at_s: float = 
     return Heard(np.clip(echo + voice + noise, -1, 1).astype(np.float32), echo, voice, place, reply)
 
 
-def led(heard: Heard, played: PlayedSound, push, piece: int = 320, seed: int = 0) -> Samples:
-    """The microphone through `push`, as a transport leads it: in pieces, the reports up to 20 ms late."""
+def led(heard: Heard, played: PlayedSound, push, piece: int = 320, seed: int = 0, start: int = 0) -> Samples:
+    """The microphone through `push`, as a transport leads it: in pieces, the reports up to 20 ms late. `start`: samples that
+    went before."""
     rng = np.random.default_rng(seed)
     played.begin()
     played.add((np.clip(heard.reply, -1, 1) * 32767).astype(np.int16), RATE)
@@ -92,7 +93,7 @@ def led(heard: Heard, played: PlayedSound, push, piece: int = 320, seed: int = 0
         given.append(push(heard.mic[at : at + piece]))
         sounded = min(at + piece - BEFORE - int(rng.integers(0, 320)), len(heard.reply))
         if sounded > 0:
-            played.played(sounded * 1000 / RATE, at + piece)
+            played.played(sounded * 1000 / RATE, start + at + piece)
     return np.concatenate(given)
 
 

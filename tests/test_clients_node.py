@@ -51,7 +51,7 @@ def server(thread: ServerThread) -> Iterator[RealtimeServer]:
 
 def run(node: str, program: str, *words: str, **environment: str) -> dict[str, Any]:
     """What the program has printed; it has to end well."""
-    command = [node, "--experimental-websocket", str(NODE / program), *words]
+    command = [node, "--import", (NODE / "websocket.mjs").as_uri(), str(NODE / program), *words]
     ended = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr
     report: dict[str, Any] = json.loads(ended.stdout)

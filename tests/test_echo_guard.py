@@ -43,6 +43,18 @@ def test_an_echo_alone_opens_no_turn(room: Room) -> None:
     assert abs(guard.model.delay_ms - room.delay_ms) <= 40 and guard.model.fit > 0.6
 
 
+@pytest.mark.parametrize("room", [*ROOMS, Room(0.19, 61, -9, seed=7)])
+def test_the_first_sounds_of_the_next_reply_are_known_as_echo_although_they_are_reported_late(room: Room) -> None:
+    played, sounds, gone = PlayedSound(), [], 0
+    guard = EchoGuard(played)
+    for reply in ("Hello and welcome. I can turn lights on and off.", "Twenty plus thirty is fifty."):
+        heard = hear(room, said(reply))
+        sounds.append(led(heard, played, guard.push, start=gone))
+        played.stop()
+        gone += len(heard.mic)
+    assert not starts_ms(np.concatenate([*sounds, guard.flush()]))
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_user_who_speaks_over_the_echo_is_heard(room: Room) -> None:
     heard = hear(room, said(REPLY), said("what is twenty plus thirty", "f2"), over_echo_db=4.0)
@@ -52,6 +64,19 @@ def test_a_user_who_speaks_over_the_echo_is_heard(room: Room) -> None:
     assert (kept & speaks).sum() >= 0.6 * speaks.sum()
     first_ms = heard.user_at.start * 1000 // RATE
     assert any(first_ms - 200 <= at <= first_ms + 600 for at in starts_ms(sound))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_user_is_heard_from_the_first_second_of_our_voice_on(room: Room) -> None:
+    heard = hear(room, said(REPLY), said("what is twenty plus thirty", "f2"), at_s=1.7, over_echo_db=4.0)
+    first_ms = heard.user_at.start * 1000 // RATE
+    assert any(first_ms - 200 <= at <= first_ms + 600 for at in starts_ms(guarded(heard)[0]))
+
+
+def test_with_headphones_a_user_is_heard_within_the_first_second_although_no_echo_can_be_learned() -> None:
+    heard = hear(Room(gain_db=-90), said(REPLY), said("what is twenty plus thirty", "f2"), at_s=1.9, over_echo_db=60)
+    first_ms = heard.user_at.start * 1000 // RATE
+    assert any(first_ms - 200 <= at <= first_ms + 400 for at in starts_ms(guarded(heard)[0]))
 
 
 def test_without_an_echo_nothing_is_taken_from_a_user_once_that_is_known() -> None:

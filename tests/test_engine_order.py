@@ -4,8 +4,9 @@ nobody for ever behind, and words that come at least every second."""
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
-from types import SimpleNamespace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,23 +14,33 @@ import pytest
 from engine_runs import Encode, ScriptedSpeech, entered, with_engine
 from random_speech import CONFIG
 from textpro.agent.listener import Listener, ListeningSettings
-from textpro.engine import Engine, SpeechDone, Urgency
+from textpro.engine import Append, Decode, Engine, SpeechDone, Urgency
 from textpro.engine.pace import Pace
 from textpro.models.fusion import Fusion
 from textpro.models.speech_stream import Encode as EncodeMel
+from tiny_backbone import make_entries
 
 FINAL = Urgency(final=True)
 
 
-def order_of(*asked: tuple[str, int, Urgency], speech_batch: int = 32) -> list[list[object]]:
-    """Batches in which work was done that came while the model was busy: (stream, value, urgency)."""
+@dataclass(frozen=True, slots=True)
+class Verify(Encode):
+    """A speech item of another kind."""
+
+
+def order_of(
+    *asked: tuple[str, int, Urgency], speech_batch: int = 32, kinds: Mapping[int, type[Encode]] = MappingProxyType({})
+) -> list[list[object]]:
+    """Batches in which work was done that came while the model was busy: (stream, value, urgency); `kinds` by value."""
     speech = ScriptedSpeech()
     speech.gate.clear()
 
     async def body(engine: Engine) -> None:
         first = asyncio.create_task(engine.run(Encode("busy", 0)))
         await entered(speech)
-        rest = [asyncio.create_task(engine.run(Encode(stream, value), urgency)) for stream, value, urgency in asked]
+        rest = [
+            asyncio.create_task(engine.run(kinds.get(value, Encode)(stream, value), urgency)) for stream, value, urgency in asked
+        ]
         await asyncio.sleep(0)
         speech.gate.set()
         await asyncio.gather(first, *rest)
@@ -64,6 +75,35 @@ def test_partial_work_that_has_waited_long_waits_for_final_passes_no_more(monkey
 def test_one_session_with_much_work_does_not_keep_another_waiting() -> None:
     asked = [("greedy", value, Urgency()) for value in range(1, 6)]
     assert order_of(*asked, ("modest", 9, Urgency()))[0] == [1, 9]
+
+
+def test_a_batch_is_of_the_kind_of_its_most_urgent_work() -> None:
+    asked = [("a", 1, Urgency()), ("b", 2, Urgency(late_samples=16_000)), ("c", 3, Urgency())]
+    assert order_of(*asked, kinds={2: Verify}) == [[2], [1, 3]]
+
+
+@pytest.mark.parametrize(("pause_s", "goes_on"), [(60.0, False), (0.0, True)])
+def test_a_reply_pauses_while_a_final_pass_is_made(pause_s: float, goes_on: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("textpro.engine.engine.FOLLOW_UP_S", 5.0)
+    monkeypatch.setattr("textpro.engine.engine.LONGEST_PAUSE_S", pause_s)
+
+    async def body(engine: Engine) -> None:
+        running, other = engine.open_context(), engine.open_context()
+        await engine.run(Append(running, make_entries(4)))
+        reply = engine.stream(Decode(running, 100))
+        await anext(reply)
+        await engine.run(Encode("turn", 0), FINAL)
+        length = running.length
+        for value in range(5):
+            await engine.run(Encode("turn", value), FINAL)
+        assert (running.length > length) == goes_on
+        paused = running.length
+        appended, _ = await asyncio.gather(engine.run(Append(other, make_entries(4))), engine.run(Encode("turn", 6), FINAL))
+        assert appended.length == 4
+        assert (running.length > paused) == goes_on
+        reply.cancel()
+
+    with_engine(body, speech=ScriptedSpeech())
 
 
 def test_ticks_stretch_under_load_to_a_second_at_most_and_come_back() -> None:

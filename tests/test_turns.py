@@ -1,9 +1,15 @@
 """The turn rule: when a turn starts, softly ends, goes on and ends."""
 
+from types import SimpleNamespace
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from textpro.agent.gate import DraftSettings
+from textpro.agent.session_settings import settings_of_turns
 from textpro.agent.turns import Decision, TurnMachine, TurnSettings, TurnState
+from textpro.models.errors import CheckpointError
 
 SETTINGS = TurnSettings(soft_end_silence_ms=200, end_silence_ms=600, max_turn_ms=10_000)
 
@@ -86,3 +92,39 @@ def test_any_history_gives_start_soft_ends_and_one_end_in_order(history):
     }
     for before, after in zip([None, *said], said, strict=False):
         assert after in allowed[before]
+
+
+def test_halfway_between_the_thresholds_the_silence_is_the_geometric_mean_of_the_longest_and_the_shortest():
+    turns = TurnSettings(endpointing="model", sure_p_end=0.8, unsure_p_end=0.2, sure_silence_ms=200, unsure_silence_ms=1_800)
+    assert [turns.silence_needed_ms(p) for p in (0.1, 0.2, 0.5, 0.8, 0.9)] == [1_800, 1_800, 600, 200, 200]
+
+
+def test_a_checkpoint_says_what_its_p_end_means_where_the_settings_have_no_thresholds_of_their_own():
+    config = {"p_end": {"unsure": 0.01, "sure": 0.9}}
+    read = [settings_of_turns(TurnSettings(endpointing=way), config) for way in ("auto", "model", "vad")]
+    assert [turns.endpointing for turns in read] == ["model", "model", "vad"]
+    assert [(turns.unsure_p_end, turns.sure_p_end) for turns in read[:2]] == [(0.01, 0.9)] * 2
+    own = TurnSettings(endpointing="model", unsure_p_end=0.5, sure_p_end=0.5)
+    assert settings_of_turns(own, config) == own
+    assert settings_of_turns(TurnSettings(), {}).endpointing == "vad"
+
+
+@pytest.mark.parametrize("meaning", [0.5, {"unsure": 0.1}, {"unsure": "a", "sure": 1}, {"unsure": 0.9, "sure": 0.1}])
+def test_a_checkpoint_that_says_it_in_another_form_is_refused(meaning: object):
+    with pytest.raises(CheckpointError, match="p_end"):
+        settings_of_turns(TurnSettings(), {"p_end": meaning})
+
+
+@pytest.mark.parametrize(
+    ("drafts", "p_end", "queued", "allowed"),
+    [
+        (DraftSettings(), 0.5, 0, True),
+        (DraftSettings(), 0.21, 0, False),  # needs nearly the longest silence
+        (DraftSettings(), 0.9, 5, False),
+        (DraftSettings(p_end=0.1), 0.21, 0, True),
+        (DraftSettings(p_end=2.0), 1.0, 0, False),
+    ],
+)
+def test_a_draft_is_made_where_little_more_silence_ends_the_turn_and_the_engine_has_time(drafts, p_end, queued, allowed):
+    turns = TurnSettings(endpointing="model", sure_p_end=0.7, unsure_p_end=0.2)
+    assert drafts.allow(p_end, turns, lambda: SimpleNamespace(queued=queued)) is allowed

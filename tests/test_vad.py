@@ -165,6 +165,14 @@ def test_silence_costs_no_network_calls_and_speech_after_it_is_still_found(speec
     assert _of(SpeechStart, detector.push(speech))
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
+def test_silero_starts_no_threads(speech):
+    detector = SileroVad()
+    before = len(os.listdir("/proc/self/task"))
+    detector.push(speech[:8_000])
+    assert len(os.listdir("/proc/self/task")) <= before
+
+
 def test_silero_is_reset_only_when_old_and_in_confirmed_silence(speech, monkeypatch):
     resets = []
     reset = SileroVad.reset
