@@ -241,6 +241,26 @@ def test_a_session_that_is_cancelled_while_it_opens_gives_its_slot_back() -> Non
     assert asyncio.run(opening())
 
 
+@pytest.mark.parametrize("steps", range(4))
+def test_a_session_that_is_closed_right_after_an_interruption_gives_its_slot_back(steps: int) -> None:
+    """So many steps of the loop later. Who waits for the cancelled reply must not take the session's own end for the reply's."""
+
+    async def closing() -> bool:
+        talk = ScriptedTalk([], "one two three four five")
+        await talk.session.__aenter__()
+        await talk.session.send_text("hello")
+        while not talk.of("reply_delta"):
+            await asyncio.sleep(0)
+        await talk.session.interrupt()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            await talk.session.__aexit__()
+        return bool(talk.engine.context.closed)
+
+    assert asyncio.run(closing())
+
+
 @full_size
 def test_with_the_model_fifty_idle_and_three_talking_callers_hear_sound_without_gaps() -> None:
     require_module("espeakng_loader")

@@ -55,12 +55,17 @@ def save(folder: Path, parts: Mapping[str, Stateful], step: int) -> None:
 
 
 def resume(folder: Path, parts: Mapping[str, Stateful]) -> int:
-    """Load the last checkpoint of `folder` into the parts if there is one; give its step."""
+    """Load the last checkpoint of `folder` into the parts if there is one; give its step. Optimizers keep the rates they have,
+    so that those of the settings count."""
     if not (folder / STATE).exists():
         return 0
     state = read_state(folder)
     for name, part in parts.items():
+        rates = [group["full_lr"] for group in part.param_groups] if isinstance(part, torch.optim.Optimizer) else []
         part.load_state_dict(state[name])
+        if isinstance(part, torch.optim.Optimizer):
+            for group, rate in zip(part.param_groups, rates, strict=True):
+                group["full_lr"] = rate
     return int(state["step"])
 
 

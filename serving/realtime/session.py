@@ -5,7 +5,6 @@ says so, and one for each reply beside it. Commands are worked off in order by o
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import json
 import logging
@@ -262,11 +261,12 @@ class RealtimeSession:
         session, self._session = self._session, None
         if session is not None:
             await session.__aexit__(None, None, None)
-        if self._pump is not None:
-            self._pump.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._pump
+        if (pump := self._pump) is not None:
+            pump.cancel()
+            await asyncio.wait({pump})  # which does not take it for the pump's end when it is cancelled itself
             self._pump = None
+            if not pump.cancelled():
+                pump.result()
 
     async def _close(self) -> None:
         tasks = [*self._asides.values(), *self._later]
