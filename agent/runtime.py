@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +35,8 @@ class Runtime:
     `slots` conversations are at work at once, `max_sessions` may be open (None: as many as slots); more are refused with
     CapacityError, and with `max_load` those too that the engine has measured no time for: the share of its time that
     sessions may fill. `context_length` tokens and markers each; `speak` False means text only. `threads` is torch's number
-    of CPU threads, None leaves it as it is. `device` is where a model that is opened here goes (`models/placing.py`).
+    of CPU threads, None takes those that `engine_threads` says. `device` is where a model that is opened here goes
+    (`models/placing.py`).
     """
 
     def __init__(
@@ -61,8 +63,7 @@ class Runtime:
         self._voices = VoiceSource(self._voice) if speak else None
 
     async def __aenter__(self) -> Self:
-        if self._threads is not None:
-            torch.set_num_threads(self._threads)
+        torch.set_num_threads(self._threads or engine_threads())
         model = self._model
         self.checkpoint = model if isinstance(model, Checkpoint) else await asyncio.to_thread(self._open, model)
         length = min(self._context_length, self.checkpoint.backbone.max_positions)
@@ -138,6 +139,13 @@ class Runtime:
             echo=echo or EchoSettings(),
         )
         return Session(self.engine, self.checkpoint, synthesizer, Toolbox(tools), settings)
+
+
+def engine_threads() -> int:
+    """torch's present number of CPU threads, but one fewer than there are cores at most: the event loop, where all sessions
+    listen, needs a core, and a thread of torch that has to wait for one holds up all the others."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(torch.get_num_threads(), cores - 1))
 
 
 class VoiceAgent:

@@ -16,7 +16,7 @@ from engine_runs import BACKBONE, ORACLE, Encode, ScriptedSpeech, entered, read,
 from scripted_engine import CHAT
 from textpro.agent.events import Event
 from textpro.agent.history_room import Dropped, make_room, turn_starts
-from textpro.agent.runtime import Runtime
+from textpro.agent.runtime import Runtime, engine_threads
 from textpro.engine import Append, Context, Decode, Engine, Entry, Fork, Truncate, Urgency
 from textpro.models.backbone import Backbone
 from textpro.models.errors import CapacityError, EngineError, InputError
@@ -280,3 +280,12 @@ def test_a_context_with_room_is_left_as_it_is() -> None:
     turns = [turn("one", "two")] * 4
     dropped, held, _ = room_of(1_000, *turns)
     assert dropped is None and held == ids_of(SYSTEM, *turns)
+
+
+@pytest.mark.parametrize(("cores", "torchs", "expected"), [(1, 1, 1), (2, 2, 1), (2, 1, 1), (8, 8, 7), (8, 4, 4)])
+def test_a_runtime_leaves_a_core_to_the_event_loop(
+    cores: int, torchs: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr("torch.get_num_threads", lambda: torchs)
+    assert engine_threads() == expected

@@ -11,9 +11,9 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from pprint import pformat
 
 import torch
 
@@ -46,15 +46,15 @@ def main() -> None:
         f"{platform.machine()}, {chosen.threads} threads on {len(os.sched_getaffinity(0))} cores, torch {torch.__version__}, "
         f"quantile {chosen.quantile}, {datetime.now(UTC):%Y-%m-%d}, load {os.getloadavg()[0]:.1f}"
     )
-    parts = {
-        "MEASURED_ON": repr(where),
-        "FIXED_MS": pformat(dict(table.fixed_ms), width=1),
-        "UNIT_MS": pformat(dict(table.unit_ms)),
-    }
+    parts = {"MEASURED_ON": f'"{where}"', "FIXED_MS": _written(table.fixed_ms), "UNIT_MS": _written(table.unit_ms)}
     text = f'"""{HEAD}"""\n\n' + "\n\n".join(f"{name} = {value}" for name, value in parts.items()) + "\n"
-    chosen.out.write_text(text.replace("'", '"'), encoding="utf-8")
+    chosen.out.write_text(text, encoding="utf-8")
     for kind, values in sorted(took.items()):
         print(f"{kind:14} {len(values):5} pieces  {table.fixed_ms[kind]:8.3f} ms + {table.unit_ms.get(kind, 0.0):.3f} ms each")
+
+
+def _written(table: Mapping[str, float]) -> str:
+    return "".join(["{\n", *(f'    "{kind}": {ms},\n' for kind, ms in sorted(table.items())), "}"])
 
 
 if __name__ == "__main__":
