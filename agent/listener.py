@@ -41,6 +41,8 @@ UNKNOWN_BELOW = 0.6
 MEASURED_SAMPLES = ms_to_samples(30_000)
 """Newest audio of a turn whose pitch, level and rate are measured."""
 NO_TONE = ("unknown", 0.0)
+PAUSE_SAMPLES = ms_to_samples(320)
+"""A pause of the user in which no tick begins in real time: the final pass it may lead to would have to wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class Listener:
         self.is_open = self._speaking = False
         self.tone: tuple[str, float] = NO_TONE
         self.start_samples = self._end_samples = self._fed_samples = self._skip_until = 0
-        self._ticked_samples = self._asked_samples = 0
+        self._ticked_samples = self._asked_samples = self._now = self._voiced_samples = 0
         self._is_final = False
         self.skipped_ticks = 0
 
@@ -132,6 +134,8 @@ class Listener:
                 elif isinstance(change, SpeechEnd):
                     end, self._speaking = change.at_samples, False
             self._now = event.end_samples
+            if event.probability >= self._detector.settings.end_probability:
+                self._voiced_samples = self._now
             if self.is_open:
                 self._feed()
                 self._keep_distance()
@@ -139,8 +143,10 @@ class Listener:
 
     @property
     def block_ready(self) -> bool:
-        """Whether a tick has something new to encode; after a skipped one, when there is another block."""
-        return self._turn.block_ready and self._fed_samples >= self._skip_until
+        """Whether a tick has something new to encode; after a skipped one, when there is another block; in real time not
+        in the first `PAUSE_SAMPLES` of a pause."""
+        pausing = 0 < self._now - self._voiced_samples <= PAUSE_SAMPLES and self._settings.longest_tick_ms > 0
+        return self._turn.block_ready and self._fed_samples >= self._skip_until and not pausing
 
     def skip_tick(self) -> None:
         """Recognition is behind: leave this tick out and count it in `skipped_ticks`. A final pass is never left out."""
@@ -210,6 +216,11 @@ class Listener:
         """The turn is over; the next one begins behind it at the earliest."""
         self._end_samples = self._fed_samples
         self.is_open = False
+
+    def release(self) -> None:
+        """The session is over: give back what holds its sound. It stands in circles of references, and the garbage collector,
+        which counts objects and not bytes, would let dozens of sessions wait, 14 MB each."""
+        del self._ring, self._detector, self._turn
 
     async def tick(self) -> Report:
         """Encode, verify, extend and commit what is new."""

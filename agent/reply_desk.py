@@ -7,7 +7,6 @@ long as nobody knows of it, taken back without a trace. Called by the session's 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from functools import partial
 
@@ -221,20 +220,19 @@ class ReplyDesk:
 
     async def aclose(self) -> None:
         """The session ends."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._cancel()
 
     async def _stop(self) -> None:
         self._reply = None
-        if self._task is not None:
-            self._task.cancel()
         if self._synthesizer is not None:
             self._synthesizer.cancel()
+        await self._cancel()
+
+    async def _cancel(self) -> None:
+        """End the work on the reply. Who waits here and is cancelled meanwhile, as by the session's end, stays cancelled."""
         if self._task is not None:
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            self._task.cancel()
+            await asyncio.wait({self._task})
 
     async def _run(self, reply: Reply) -> None:
         try:

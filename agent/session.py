@@ -8,7 +8,6 @@ is heard while the agent speaks.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -100,6 +99,7 @@ class Session:
                 await engine.run(Append(self._context, (*system, *(replace(entry, position=None) for entry in settings.history))))
             except BaseException:  # who could not enter is not told to leave, so the slot is given back here
                 engine.close_context(self._context)
+                self._listener.release()
                 raise
         self._history_start = len(system)
         self._desk = ReplyDesk(
@@ -109,6 +109,7 @@ class Session:
             self._listener, self._user, self._desk, self._calls, TurnMachine(self._turns), settings, self._say, engine
         )
         self._task = asyncio.create_task(self._work())
+        self._task.add_done_callback(lambda _: self._listener.release())
         if settings.greeting is not None:
             self._inbox.put_nowait("greet")
         return self
@@ -118,8 +119,7 @@ class Session:
             await self._desk.aclose()
             if self._task is not None:
                 self._task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await self._task
+                await asyncio.wait({self._task})
             if self._synthesizer is not None:
                 self._synthesizer.cancel()
             await self._calls.aclose()

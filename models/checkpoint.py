@@ -103,9 +103,10 @@ def save_checkpoint(
     tokenizer: PreTrainedTokenizerFast,
     fusion: Fusion | None = None,
     card: str | None = None,
+    p_end: Mapping[str, float] | None = None,
 ) -> None:
-    """Write the folder in fp16; an existing card stays where `card` is None. Raises CheckpointError for
-    weights that fp16 cannot hold."""
+    """Write the folder in fp16; an existing card stays where `card` is None. `p_end` are the thresholds of the end of a turn,
+    by which a session then ends turns. Raises CheckpointError for weights that fp16 cannot hold."""
     fusion = Fusion() if fusion is None else fusion
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
@@ -121,6 +122,8 @@ def save_checkpoint(
         "text": LOWER_WORDS,
         "tones": list(TONES),
     }
+    if p_end is not None:
+        config["p_end"] = dict(p_end)
     _write_json(folder / CONFIG, config)
     (folder / SPEECH).mkdir(exist_ok=True)
     _write_json(folder / SPEECH / "config.json", speech.config.to_dict())

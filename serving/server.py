@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import ssl
@@ -353,12 +354,17 @@ class RealtimeServer:
 
 @contextlib.asynccontextmanager
 async def open_server(runtime: Runtime, settings: ServerSettings, access: Access | None = None) -> AsyncIterator[RealtimeServer]:
-    """A server that listens while the block runs. `runtime` is an entered one. InputError where it may not listen so."""
+    """A server that listens while the block runs. `runtime` is an entered one. InputError where it may not listen so.
+
+    Meanwhile the garbage collector looks at nothing that was there before: with torch and transformers loaded, a full
+    collection would hold up every session for a quarter of a second."""
     server = RealtimeServer(runtime, settings, access or Access())
     await server.start()
+    gc.freeze()
     try:
         yield server
     finally:
+        gc.unfreeze()
         await server.close()
 
 

@@ -203,6 +203,18 @@ def test_a_session_that_is_not_in_real_time_never_stretches() -> None:
     assert len(ticks_of(ears, 64_000)) >= 11 and ears.skipped_ticks == 0
 
 
+@pytest.mark.parametrize(("longest_tick_ms", "in_pause"), [(1000, False), (0, True)])
+def test_in_real_time_no_tick_begins_in_a_pause_that_may_end_the_turn(
+    longest_tick_ms: int, in_pause: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voice = iter([0.9] * 9 + [0.1] * 9 + [0.9] * 9 + [0.1] * 20)  # chunks of 32 ms
+    monkeypatch.setattr("textpro.streaming.vad.SpeechDetector._score", lambda self, chunk: next(voice))
+    places = ticks_of(ears_of(LoadedEngine(320), longest_tick_ms), 46 * 512)
+    assert any(288 < place <= 576 or 864 < place <= 1184 for place in places) == in_pause, places
+    assert any(576 < place <= 864 for place in places) or in_pause
+    assert any(place > 1184 for place in places)
+
+
 def test_the_engine_is_told_what_is_final_and_how_much_audio_is_new() -> None:
     engine = LoadedEngine(320)
     ticks_of(ears_of(engine, 0), 32_000)

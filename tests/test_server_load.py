@@ -8,6 +8,7 @@ import base64
 import contextlib
 import gc
 import json
+import logging
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -38,6 +39,7 @@ MAX_GROWTH = 24 * 1024 * 1024
 """Bytes by which a process may be larger after another 200 visits: what the allocator keeps. A session of the model has 14 MB."""
 STOPPED_S = 30
 """A client that has not read for so long is gone."""
+_log = logging.getLogger("load")
 
 
 LONG = "x" * 100_000
@@ -312,6 +314,7 @@ def test_with_the_model_two_hundred_visits_leave_memory_tasks_and_slots_as_befor
             thread.run(asyncio.sleep(0.5))
             gc.collect()
             after = (process.memory_info().rss, len(thread.call(asyncio.all_tasks)))
+            _log.info("%.0f MB resident", after[0] / 2**20)
         assert after[0] - before[0] < MAX_GROWTH and after[1] == before[1], (before, after)
 
 
@@ -326,7 +329,7 @@ def test_with_the_model_twenty_thousand_mutated_messages_and_random_frames_leave
         """All of them, over another connection when one was ended."""
         sent = 0
         while sent < len(frames):
-            async with connect(f"{url}{path}", compression=None, max_size=None) as client:
+            async with connect(f"{url}{path}", compression=None, max_size=None, close_timeout=600) as client:  # all is read
                 drain = asyncio.create_task(_drained(client))
                 with contextlib.suppress(ConnectionClosed):
                     while sent < len(frames):
@@ -362,6 +365,7 @@ def test_with_the_model_twenty_thousand_mutated_messages_and_random_frames_leave
             thread.run(settled(lambda: server.places_taken + other.places_taken + engine.stats().slots_taken == 0))
             thread.run(settled(lambda: len(asyncio.all_tasks()) <= tasks))
         assert asyncio.run(_answered(url)) == "completed"
+        _log.info("%d messages came back", sum(answers))
         assert sum(answers) > 10_000, "most messages are answered, if by an error"
 
 

@@ -105,11 +105,11 @@ class TurnSettings(_Group):
     endpointing: Literal["auto", "model", "vad"] = "auto"
     """What ends a turn: model (the probability that it is over), vad (silence alone), auto (what the model is calibrated for)."""
     sure_p_end: float = Field(default=0.7, ge=0, le=1)
-    """Probability of the end from which the shortest silence is enough."""
+    """Probability of the end from which the shortest silence is enough; at the default the checkpoint's own counts, if any."""
     sure_silence_ms: int = Field(default=200, ge=40, le=10_000)
     """That silence, in milliseconds."""
     unsure_p_end: float = Field(default=0.2, ge=0, le=1)
-    """Probability of the end up to which the longest silence is needed."""
+    """Probability of the end up to which the longest silence is needed; at the default the checkpoint's own counts, if any."""
     unsure_silence_ms: int = Field(default=2000, ge=40, le=10_000)
     """That silence, in milliseconds."""
 

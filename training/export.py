@@ -12,6 +12,9 @@ from .runs import read_state
 from .slm_data import trained_whisperpro
 from .slm_model import SpokenLanguageModel, backbone_config
 
+P_END = {"unsure": 0.003, "sure": 0.95}
+"""Thresholds of the bundled model, chosen by `textpro-agent bench turns`."""
+
 
 def export_tiny(speech_run: Path, slm_run: Path, out: Path, card: str | None = None) -> None:
     """Write `out` from a WhisperPro run (which holds the tokenizer) and a run of either stage of the
@@ -33,4 +36,5 @@ def export_tiny(speech_run: Path, slm_run: Path, out: Path, card: str | None = N
         tokenizer=tokenizer,
         fusion=Fusion(marker_id=int(tokenizer.convert_tokens_to_ids("<|prosody|>"))),
         card=card,
+        p_end=P_END,
     )
