@@ -24,7 +24,7 @@ def bench_streaming(
     policy: Annotated[
         list[str] | None, typer.Option("--policy", metavar="NAME", help="A commit policy to measure; repeatable. Default: all.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of torch; without it torch's own choice.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of torch; without it one core stays free.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
     csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write one line for each word and design.")] = None,
     timeline: Annotated[
@@ -53,7 +53,7 @@ def bench_noise(
     keep: Annotated[
         Path | None, typer.Option("--keep", metavar="FILE.json", help="Keep each noise's result here, and go on from it.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of torch; without it torch's own choice.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of torch; without it one core stays free.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Count tokens on silence, white and pink noise, babble, clicks, DTMF and tones; none is promised. Exit 1 for any.

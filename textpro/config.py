@@ -53,7 +53,7 @@ class ModelSettings(_Group):
     max_sessions: int | None = Field(default=None, ge=1, le=100_000)
     """Open conversations, if more than slots: those that rest leave their slot to others."""
     threads: int | None = Field(default=None, ge=1, le=1024)
-    """CPU threads of torch; empty leaves torch's own choice."""
+    """CPU threads of torch; empty: torch's own choice, but one fewer than there are cores at most."""
 
 
 class VoiceSettings(_Group):
