@@ -72,7 +72,7 @@ class Reply:
         manner: Manner = AS_SET,
     ) -> None:
         self._engine, self._context, self._chat, self._calls = engine, context, chat, calls
-        self._synthesizer, self._turn_id, self._manner = synthesizer, turn_id, manner
+        self._synthesizer, self.turn_id, self._manner = synthesizer, turn_id, manner
         self._max_tokens, self._sampling = max_tokens, sampling
         self._clauses: asyncio.Queue[str | None] = asyncio.Queue()
         self._splitter = ClauseSplitter()
@@ -157,12 +157,12 @@ class Reply:
     async def _converse(self, message: _Message) -> None:
         """Messages until one calls nothing, or one asks the user."""
         while calls := await self._decode(message):
-            if self._calls.made(self._turn_id) > MAX_TOOL_CALLS:
+            if self._calls.made(self.turn_id) > MAX_TOOL_CALLS:
                 return await self._give_up(message)
             self._flush()
             await self._wait_for_gate(is_voice=False)
             for end, called in calls:
-                run = self._calls.begin(called, self._turn_id, self.gate.say)
+                run = self._calls.begin(called, self.turn_id, self.gate.say)
                 message.calls.append((end, run))
                 await self._settle(run)
             await self._prefill(self._chat.after_turn_end())

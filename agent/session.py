@@ -61,7 +61,12 @@ class _Decided:
     accepted: bool
 
 
-_Input = _Sound | _Typed | _Decided | Literal["commit", "interrupt", "end_audio", "check", "greet", "respond"]
+@dataclass(frozen=True, slots=True)
+class _Interrupted:
+    turn_id: int | None
+
+
+_Input = _Sound | _Typed | _Decided | _Interrupted | Literal["commit", "end_audio", "check", "greet", "respond"]
 
 
 class Session:
@@ -161,9 +166,9 @@ class Session:
         """End the turn now."""
         await self._put("commit")
 
-    async def interrupt(self) -> None:
-        """Cut the reply off now."""
-        await self._put("interrupt")
+    async def interrupt(self, turn_id: int | None = None) -> None:
+        """Cut the reply off now; one to another turn than `turn_id` goes on, as when that turn was answered meanwhile."""
+        await self._put(_Interrupted(turn_id))
 
     async def respond(self) -> None:
         """Have the agent speak now: on the user's last turn where `auto_reply` is off, or once more. While a reply is given,
@@ -264,8 +269,10 @@ class Session:
             case _Decided():
                 if (waiting := self._calls.waiting) is not None and waiting.run.call_id == item.call_id:
                     waiting.decision = item.accepted
-            case "interrupt":
-                await self._floor.interrupt()
+            case _Interrupted():
+                reply = self._desk.reply
+                if item.turn_id is None or (reply is not None and reply.turn_id == item.turn_id):
+                    await self._floor.interrupt()
             case "commit" | "end_audio":
                 if item == "end_audio" and self._resampler is not None:
                     await self._advance(self._resampler.flush())

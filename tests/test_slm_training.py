@@ -336,7 +336,7 @@ def test_both_stages_and_the_way_into_a_checkpoint(run, text_run, renderer, tmp_
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     for split in ("train", "fillers"):
-        items = [heard(renderer, sample_dialogue(rng, split), index) for index in range(10)]
+        items = [heard(renderer, sample_dialogue(rng, split), index) for index in range(20)]
         write_shard(shard_file(corpus, split, 0), items)
     folder = tmp_path / "speech"
     train_slm(settings(folder, run, stage="speech", start=text_run, corpus=corpus, steps=5))

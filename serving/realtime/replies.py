@@ -59,6 +59,7 @@ class Running:
     is_stopped: bool = False
     cut_at_ms: float | None = None
     cut_played_ms: float = 0.0
+    turn_id: int = 0
 
     @property
     def is_cut(self) -> bool:
@@ -141,7 +142,8 @@ class Replies:
             assert unasked is not None, "a reply that nobody asked for"
             response = self.make(unasked)
         away_ms = 0.0 if self._is_away else None
-        self.running = Running(response, event.context_tokens, self._items.last_id(), self._read, away_ms)
+        behind = self._items.last_id()
+        self.running = Running(response, event.context_tokens, behind, self._read, away_ms, turn_id=event.turn_id)
         self.leftover = ()
         usage, heard = response.usage, min(audio_tokens, event.context_tokens)
         usage.input_audio, usage.input_text = heard, event.context_tokens - heard
@@ -348,4 +350,4 @@ class Replies:
     def _stop(self, running: Running) -> None:
         running.is_stopped = True
         self._out.do(Played(max(running.told_ms, running.cut_played_ms)))
-        self._out.do(Stop())
+        self._out.do(Stop(running.turn_id))

@@ -161,7 +161,7 @@ class RealtimeSession:
             case Played():
                 session.played(command.total_ms)
             case Stop():
-                await session.interrupt()
+                await session.interrupt(command.turn_id)
             case Decide():
                 await session.confirm(command.call_id, command.accepted)
 

@@ -81,7 +81,9 @@ class Played:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Cut the running reply off."""
+    """Cut the reply to a turn off, if it is still the running one."""
+
+    turn_id: int
 
 
 @dataclass(frozen=True, slots=True)
