@@ -215,7 +215,7 @@ async def _put_in(session: Session, line: Line, recorded: Recorded, happened: Se
         case "commit":
             await session.commit()
         case "interrupt":
-            await session.interrupt()
+            await session.interrupt(line.get("turn_id"))
         case "respond":
             await session.respond()
         case "end_audio":

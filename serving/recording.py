@@ -175,9 +175,9 @@ class RecordedSession(Session):
         await self._recording.put_in("commit")
         await super().commit()
 
-    async def interrupt(self) -> None:
-        await self._recording.put_in("interrupt")
-        await super().interrupt()
+    async def interrupt(self, turn_id: int | None = None) -> None:
+        await self._recording.put_in("interrupt", turn_id=turn_id)
+        await super().interrupt(turn_id)
 
     async def respond(self) -> None:
         await self._recording.put_in("respond")
