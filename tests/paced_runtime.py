@@ -44,7 +44,7 @@ class PacedSession(QuietSession):
         self._events.put_nowait(ReplyDelta(t_ms=0, text="Yes."))
         self._speaking = asyncio.create_task(self._speak())
 
-    async def interrupt(self) -> None:
+    async def interrupt(self, turn_id: int | None = None) -> None:
         await self._be_silent()
         if self._running:
             self._running = False

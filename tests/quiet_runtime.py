@@ -73,7 +73,7 @@ class QuietSession:
             self._events.put_nowait(Audio(t_ms=0, pcm=pcm, sample_rate=RATE, text="Yes."))
         self._events.put_nowait(ReplySpoken(t_ms=0, tokens=2))
 
-    async def interrupt(self) -> None:
+    async def interrupt(self, turn_id: int | None = None) -> None:
         if self._running:
             self._running = False
             self._events.put_nowait(Interrupt(t_ms=0, heard_text=""))
