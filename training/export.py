@@ -13,7 +13,7 @@ from .slm_data import trained_whisperpro
 from .slm_model import SpokenLanguageModel, backbone_config
 
 P_END = {"unsure": 0.003, "sure": 0.95}
-"""Thresholds of the bundled model, chosen by `textpro-agent bench turns`."""
+"""Thresholds of the bundled model; `textpro-agent bench turns` says what they give."""
 
 
 def export_tiny(speech_run: Path, slm_run: Path, out: Path, card: str | None = None) -> None:

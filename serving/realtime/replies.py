@@ -43,6 +43,7 @@ class Running:
     the item `behind`; `away_ms` is what was played of it when the connection was lost."""
 
     response: Response
+    turn_id: int
     context_tokens: int = 0
     behind: str | None = None
     read_before: tuple[int, int] = (0, 0)
@@ -59,7 +60,6 @@ class Running:
     is_stopped: bool = False
     cut_at_ms: float | None = None
     cut_played_ms: float = 0.0
-    turn_id: int = 0
 
     @property
     def is_cut(self) -> bool:
@@ -143,7 +143,7 @@ class Replies:
             response = self.make(unasked)
         away_ms = 0.0 if self._is_away else None
         behind = self._items.last_id()
-        self.running = Running(response, event.context_tokens, behind, self._read, away_ms, turn_id=event.turn_id)
+        self.running = Running(response, event.turn_id, event.context_tokens, behind, self._read, away_ms)
         self.leftover = ()
         usage, heard = response.usage, min(audio_tokens, event.context_tokens)
         usage.input_audio, usage.input_text = heard, event.context_tokens - heard
