@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,6 +26,8 @@ from .session import Session
 from .session_settings import Playback, SessionSettings
 from .tools import Tool, Toolbox, ToolFunction
 from .turns import TurnSettings
+
+_log = logging.getLogger(__name__)
 
 
 class Runtime:
@@ -75,12 +78,13 @@ class Runtime:
             slot_len=length,
             max_load=self._max_load,
         )
-        if self._voices is not None:
-            try:
+        try:
+            await self.engine.warm_up(lambda done, total: _log.info("recorded %d of %d CUDA graphs", done, total))
+            if self._voices is not None:
                 await self._voices.start()
-            except BaseException:
-                await self.engine.aclose()
-                raise
+        except BaseException:
+            await self.engine.aclose()
+            raise
         return self
 
     def _open(self, model: str | Path | Pair) -> Checkpoint:

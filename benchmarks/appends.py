@@ -106,6 +106,7 @@ def measure(options: argparse.Namespace) -> list[Line]:
 
     async def ours() -> dict[int, tuple[list[float], list[float]]]:
         async with open_engine(checkpoint, max(options.sessions), options.length) as engine:
+            await engine.warm_up()
             return {
                 sessions: await measure_engine(engine, entries, piece, sessions, options.rounds) for sessions in options.sessions
             }

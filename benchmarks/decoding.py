@@ -2,6 +2,7 @@
 
 Milliseconds for a step, in which each context gets one token: the time of a whole decode less the time to its first token,
 over the steps between. Sampling and delivery to the event loop are in the engine's figure, `generate`'s own loop in the other.
+On a GPU the engine replays recorded steps; "engine without graphs" is the same before its warm-up.
 The floor: the weights once, and the keys and values of all contexts, at the speed of a large copy on this device. Weights that
 stay in a processor's cache can be read faster than that: for the bundled model on a CPU the floor is no bound.
 """
@@ -84,20 +85,26 @@ def measure_generate(checkpoint: Checkpoint, entries: Sequence[Entry], batch: in
 
 
 def measure(options: argparse.Namespace) -> list[Line]:
-    """Two lines for each case."""
+    """Two lines for each case, three on a GPU."""
     checkpoint, lines = load(options), list[Line]()
     bandwidth = read_bandwidth(checkpoint.backbone.device)
     for length in options.lengths:
         entries = some_entries(checkpoint, length)
 
-        async def ours(entries: tuple[Entry, ...] = entries) -> dict[int, list[float]]:
+        async def ours(entries: tuple[Entry, ...] = entries) -> tuple[dict[int, list[float]], dict[int, list[float]]]:
             async with open_engine(checkpoint, max(options.batches), len(entries) + options.tokens) as engine:
-                return {
-                    batch: await measure_engine(engine, entries, batch, options.tokens, options.repeats)
-                    for batch in options.batches
-                }
 
-        steps = asyncio.run(ours())
+                async def each() -> dict[int, list[float]]:
+                    return {
+                        batch: await measure_engine(engine, entries, batch, options.tokens, options.repeats)
+                        for batch in options.batches
+                    }
+
+                before = await each() if options.device == "cuda" else {}
+                await engine.warm_up()
+                return await each(), before
+
+        steps, without_graphs = asyncio.run(ours())
         for batch in options.batches:
             case = f"B={batch} L={length}"
             read = weight_bytes(checkpoint) + batch * length * cache_bytes(checkpoint)
@@ -107,6 +114,8 @@ def measure(options: argparse.Namespace) -> list[Line]:
             assert found.floor is not None
             share = 100 * found.floor / found.p50
             lines += [replace(found, note=f"{times(other, found)} generate, {share:.0f} % of the floor"), other]
+            if without_graphs:
+                lines.append(line(NAME, case, "engine without graphs", without_graphs[batch], floor=found.floor))
     return lines
 
 

@@ -55,6 +55,7 @@ def measure(options: argparse.Namespace) -> list[Line]:
 
     async def ours() -> dict[int, list[list[float]]]:
         async with open_engine(checkpoint, 2, options.history + max(options.rows)) as engine:
+            await engine.warm_up()
             history = some_entries(checkpoint, options.history)
             return {
                 rows: await measure_engine(engine, checkpoint, history, some_entries(checkpoint, rows, 1), options.repeats)

@@ -93,6 +93,7 @@ def measure(options: argparse.Namespace) -> list[Line]:
 
         async def ours(entries: tuple[Entry, ...] = entries) -> tuple[list[float], list[float]]:
             async with open_engine(checkpoint, 1, len(entries) + options.taken) as engine:
+                await engine.warm_up()
                 return await measure_engine(engine, entries, draft, piece, options.repeats)
 
         both, alone = asyncio.run(ours())

@@ -111,7 +111,7 @@ class Context:
                 raise InputError(
                     f"an entry for position {entry.position} came when {position} is next: it is stale"
                 )
-            placed.append(replace(entry, position=position))
+            placed.append(replace(entry, position=position) if entry.position is None else entry)
         if placed:
             self._log += placed
             self.next_logits = None

@@ -10,18 +10,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
+from functools import partial
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Self, overload
 
 import torch
 
+from ..kernels.tiles import takes_triton
 from ..models.backbone import Backbone
 from ..models.errors import EngineError, InputError
 from .admission import Admission
 from .context import Context
 from .delivery import Outbox, Reply, TokenChannel, TokenStream
-from .jobs import Job, SpeechJob
+from .graphs import CudaCapture, StepGraphs
+from .jobs import Job, SpeechJob, WarmUp
 from .lanes import Lanes
 from .pace import Pace
 from .residency import Residency
@@ -81,13 +85,9 @@ class Engine:
     ) -> None:
         slot_len = slot_len or min(2048, backbone.max_positions)
         if slot_len > backbone.max_positions:
-            raise InputError(
-                f"slot_len {slot_len} is more than the backbone's {backbone.max_positions} positions"
-            )
+            raise InputError(f"slot_len {slot_len} is more than the backbone's {backbone.max_positions} positions")
         if row_budget < 1 or speech_batch < 1:
-            raise InputError(
-                f"row_budget and speech_batch must be at least 1, got {row_budget} and {speech_batch}"
-            )
+            raise InputError(f"row_budget and speech_batch must be at least 1, got {row_budget} and {speech_batch}")
         if contexts is not None and contexts < slots:
             raise InputError(f"contexts must be at least the {slots} slots, got {contexts}")
         if max_load is not None and not 0 < max_load <= 1:
@@ -107,11 +107,11 @@ class Engine:
         self._counters = Counters()
         self._pace, self._max_load = Pace(), max_load
         self._residency = Residency(slab, self.admission)
-        self._lanes = Lanes(
-            backbone, slab, self._residency, self._outbox, self._counters, row_budget, self._pace
-        )
+        self._graphs = StepGraphs(backbone, slab, CudaCapture(backbone.device)) if takes_triton(slab.keys) else None
+        replay = None if self._graphs is None else self._graphs.run
+        self._lanes = Lanes(backbone, slab, self._residency, self._outbox, self._counters, row_budget, self._pace, replay)
         self._speech = SpeechQueue(speech, self._outbox, self._counters, speech_batch, self._pace)
-        self._inbox: SimpleQueue[Job | SpeechJob | None] = SimpleQueue()
+        self._inbox: SimpleQueue[Job | SpeechJob | WarmUp | None] = SimpleQueue()
         self._door = threading.Lock()
         self._closed_because: str | None = None
         self._thread = threading.Thread(target=self._serve, name="textpro-engine", daemon=True)
@@ -156,12 +156,19 @@ class Engine:
         if isinstance(item, ContextWork):
             self._submit(Job(item, reply))
         elif not self._speech.can_run:
-            raise InputError(
-                f"{type(item).__name__} needs a speech model, and this engine was opened without one"
-            )
+            raise InputError(f"{type(item).__name__} needs a speech model, and this engine was opened without one")
         else:
             self._submit(SpeechJob(item, reply, urgency))
         return await reply.wait()
+
+    async def warm_up(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Record the steps of common sizes as CUDA graphs, before the first session comes: it takes seconds. `progress`
+        is called on this loop with how many are done, and of how many. Without a GPU there is nothing to do. Raises
+        EngineError when the engine is closed meanwhile."""
+        if self._graphs is not None:
+            reply = Reply()
+            self._submit(WarmUp(reply, progress))
+            await reply.wait()
 
     def stream(self, item: Decode) -> TokenStream:
         """Start decoding, from within a running event loop; the tokens come from the returned iterator."""
@@ -198,9 +205,7 @@ class Engine:
     def close(self) -> None:
         """Stop after the running step; waits for the thread. Outstanding work fails with EngineError."""
         with self._door:
-            self._closed_because = (
-                self._closed_because or "engine closed: this work was not done; open a new engine"
-            )
+            self._closed_because = self._closed_because or "engine closed: this work was not done; open a new engine"
         self._inbox.put(None)
         self._thread.join()
 
@@ -211,9 +216,7 @@ class Engine:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.aclose()
 
     def _capacity(self) -> int | None:
@@ -224,7 +227,7 @@ class Engine:
         if self._closed_because is not None:
             raise EngineError(self._closed_because)
 
-    def _submit(self, job: Job | SpeechJob) -> None:
+    def _submit(self, job: Job | SpeechJob | WarmUp) -> None:
         with self._door:  # so that nothing enters the queue after the thread has emptied it for the last time
             self._check_open()
             self._inbox.put(job)
@@ -269,10 +272,21 @@ class Engine:
             self._speech.fail_all(error)
             self._outbox.flush()
 
-    def _accept(self, job: Job | SpeechJob | None) -> None:
+    def _accept(self, job: Job | SpeechJob | WarmUp | None) -> None:
         """Queue a job where it belongs; None only wakes the thread."""
         match job:
             case SpeechJob():
                 self._speech.submit(job)
             case Job():
                 self._lanes.submit(job)
+            case WarmUp():
+                self._warm_up(job)
+
+    def _warm_up(self, job: WarmUp) -> None:
+        """Nothing else is done meanwhile; closing the engine ends it."""
+        receiver, steps = job.receiver, iter(()) if self._graphs is None else self._graphs.record()
+        while self._closed_because is None and (found := next(steps, None)) is not None:
+            self._outbox.post(receiver.loop, partial(job.progress, *found))
+            self._outbox.flush()
+        closed = self._closed_because
+        self._outbox.post(receiver.loop, partial(receiver.fail, EngineError(closed)) if closed else partial(receiver.give, None))

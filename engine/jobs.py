@@ -3,7 +3,8 @@ next step it gets."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from ..models.errors import EngineError, TextProError
 from .delivery import Receiver
@@ -49,14 +50,20 @@ class SpeechJob:
         self.due_s = self.asked_s - urgency.late_samples / SAMPLE_RATE
 
 
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """Recording of what will be replayed; `progress(done, total)` is called on the loop of the receiver."""
+
+    receiver: Receiver
+    progress: Callable[[int, int], None]
+
+
 def share_rows(jobs: Sequence[Job], budget: int) -> list[tuple[Job, int]]:
     """How many rows of the next step each job gets: no job gets more while another with unmet needs gets
     less, and a job left out for lack of budget is first in line next time."""
     chosen = sorted(jobs, key=lambda job: job.last_served)[:budget]
     shares = []
-    for left, job in zip(
-        range(len(chosen), 0, -1), sorted(chosen, key=lambda job: job.item.context.pending), strict=True
-    ):
+    for left, job in zip(range(len(chosen), 0, -1), sorted(chosen, key=lambda job: job.item.context.pending), strict=True):
         rows = min(job.item.context.pending, budget // left)
         shares.append((job, rows))
         budget -= rows

@@ -15,7 +15,7 @@ from typing import Literal
 
 import torch
 
-from ..models.backbone import Backbone
+from ..models.backbone import Backbone, upload
 from ..models.errors import CapacityError, EngineError, InputError
 from .context import Context, Entry
 from .delivery import Outbox
@@ -25,7 +25,7 @@ from .residency import Residency
 from .sampler import Draw, sample
 from .slab import Slab
 from .stats import Counters, now
-from .step import Piece, run_step
+from .step import Piece, Recorded, run_step
 from .work import Answer, Append, Appended, Changed, Decode, Evict, Fork, Forked, Replay, Token, Truncate
 
 SLOT_WAIT_S = 10.0
@@ -44,8 +44,10 @@ class Lanes:
         counters: Counters,
         row_budget: int,
         pace: Pace,
+        replay: Recorded | None = None,
     ) -> None:
         self._backbone = backbone
+        self._replay = replay
         self._slab = slab
         self._residency = residency
         residency.is_busy = self._is_busy
@@ -151,9 +153,7 @@ class Lanes:
             case Append(entries=entries, probe=probe):
                 self._backbone.check([*entries, *map(Entry, probe)])
                 if not entries and context.length == 0:
-                    raise InputError(
-                        "an append without entries needs a context that holds some: there is no last row"
-                    )
+                    raise InputError("an append without entries needs a context that holds some: there is no last row")
                 self._residency.settle(context)
                 job.start_length = context.length
                 context.append(entries)
@@ -164,9 +164,7 @@ class Lanes:
                 if max_tokens < 1:
                     raise InputError(f"max_tokens must be at least 1, got {max_tokens}")
                 if context.room == 0:
-                    raise CapacityError(
-                        f"the context is full ({context.length} entries): truncate it or begin a new one"
-                    )
+                    raise CapacityError(f"the context is full ({context.length} entries): truncate it or begin a new one")
                 self._residency.settle(context)
                 context.want_logits()
 
@@ -179,7 +177,7 @@ class Lanes:
         pieces = [Piece(job.item.context, rows) for job, rows in shares]
         self._counters.steps += 1
         try:
-            run_step(self._backbone, self._slab, pieces)
+            run_step(self._backbone, self._slab, pieces, self._replay)
         except Exception as error:  # whatever a model raises ends this piece's session, not the engine
             if len(shares) == 1:
                 self._fail(shares[0][0], as_engine_error("a step of the backbone failed", error))
@@ -196,7 +194,7 @@ class Lanes:
         """Give each of `jobs`, whose contexts have nothing pending, its answer or its next token; the time
         since `started` is shared out by `rows`, in which also jobs may stand that are not done yet."""
         draws = self._sample([job for job in jobs if isinstance(job.item, Decode)])
-        probabilities = {job: self._probe(job.item) for job in jobs if isinstance(job.item, Append)}
+        probabilities = self._probe([job for job in jobs if isinstance(job.item, Append)])
         self._book(rows, now() - started)
         for job in jobs:
             match job.item:
@@ -204,9 +202,7 @@ class Lanes:
                     if all(map(isfinite, probabilities[job].values())):
                         self._give(job, Appended(context.length, probabilities[job], job.seconds))
                     else:
-                        self._fail(
-                            job, EngineError("the backbone's output is not finite after these entries")
-                        )
+                        self._fail(job, EngineError("the backbone's output is not finite after these entries"))
                 case Replay(context=context):
                     self._give(job, Changed(context.length, job.seconds))
                 case Decode() as decode:
@@ -223,12 +219,22 @@ class Lanes:
         )
         return dict(zip(jobs, draws, strict=True))
 
-    def _probe(self, item: Append) -> dict[int, float]:
-        logits = item.context.next_logits
-        if not item.probe or logits is None:
-            return {}
-        probabilities = logits.float().softmax(-1)[list(item.probe)].tolist()
-        return dict(zip(item.probe, probabilities, strict=True))
+    def _probe(self, jobs: Sequence[Job]) -> dict[Job, dict[int, float]]:
+        """The probabilities that each append asks for; a GPU is waited for once for all of them."""
+        probed: dict[Job, dict[int, float]] = {job: {} for job in jobs}
+        asked = [
+            (job, job.item.probe, logits)
+            for job in jobs
+            if isinstance(job.item, Append) and job.item.probe and (logits := job.item.context.next_logits) is not None
+        ]
+        if not asked:
+            return probed
+        table = torch.stack([logits for _, _, logits in asked]).float().softmax(-1)  # [asked, vocab]
+        places = [number * table.shape[1] + token for number, (_, probe, _) in enumerate(asked) for token in probe]
+        found = iter(table.view(-1)[upload(places, table.device)].tolist())
+        for job, probe, _ in asked:
+            probed[job] = {token: next(found) for token in probe}
+        return probed
 
     def _give_token(self, job: Job, decode: Decode, draw: Draw) -> None:
         """Append the token and deliver it; end the job after the last one."""
@@ -237,7 +243,7 @@ class Lanes:
             self._fail(job, EngineError("the backbone's output is not finite: the reply cannot go on"))
             return
         try:
-            context.append([Entry(draw.token_id)])
+            context.append([Entry(draw.token_id, position=context.length)])
         except CapacityError as error:
             self._fail(job, error)
             return

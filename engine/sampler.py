@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..models.backbone import upload
 from ..models.errors import InputError
 
 
@@ -53,21 +54,17 @@ def uniform(seed: int, position: int) -> float:
 
 def sample(logits: Tensor, samplings: Sequence[Sampling], positions: Sequence[int]) -> list[Draw]:
     """Choose one token a row. logits [rows, vocab]; `positions` are those the tokens will take in their
-    logs."""
+    logs. Waits for a GPU once, for the tokens."""
     logits = logits.float()
     chosen = logits.argmax(-1)
     drawn = [row for row, sampling in enumerate(samplings) if sampling.temperature > 0]
     if drawn:
-        rows = torch.tensor(drawn, device=logits.device)
-        temperatures = logits.new_tensor([[samplings[row].temperature] for row in drawn], dtype=torch.float64)
-        top_p = logits.new_tensor([[samplings[row].top_p] for row in drawn], dtype=torch.float64)
-        numbers = [[uniform(samplings[row].seed, positions[row])] for row in drawn]
-        chosen[rows] = _nucleus(
-            logits[rows].double(),
-            temperatures,
-            top_p,
-            torch.tensor(numbers, dtype=torch.float64, device=logits.device),
-        )
+        rows = upload(drawn, logits.device)
+        settings = [
+            (samplings[row].temperature, samplings[row].top_p, uniform(samplings[row].seed, positions[row])) for row in drawn
+        ]
+        temperatures, top_p, numbers = upload(settings, logits.device, torch.float64).split(1, dim=1)  # [drawn, 1] each
+        chosen[rows] = _nucleus(logits[rows].double(), temperatures, top_p, numbers)
     logprobs = logits.gather(-1, chosen.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
     pairs = torch.stack((chosen.double(), logprobs.double())).tolist()
     return [Draw(int(token), logprob) for token, logprob in zip(*pairs, strict=True)]
@@ -76,9 +73,7 @@ def sample(logits: Tensor, samplings: Sequence[Sampling], positions: Sequence[in
 def _nucleus(logits: Tensor, temperatures: Tensor, top_p: Tensor, numbers: Tensor) -> Tensor:
     """Token ids [rows]: where `numbers` [rows, 1] falls in the cumulative mass of the most likely tokens
     up to `top_p`."""
-    below_best = logits - logits.amax(
-        -1, keepdim=True
-    )  # so that a tiny temperature ends in greedy, not in infinities
+    below_best = logits - logits.amax(-1, keepdim=True)  # so that a tiny temperature ends in greedy, not in infinities
     ordered, order = (below_best / temperatures).softmax(-1).sort(dim=-1, descending=True, stable=True)
     mass = ordered.cumsum(-1)
     kept = (mass - ordered < top_p).sum(-1, keepdim=True).clamp_min(1)

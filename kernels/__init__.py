@@ -1,5 +1,5 @@
 """Kernels, each beside the torch function that defines it: `fuse_prosody` builds the rows that the backbone
-reads."""
+reads, `slab_attention` attends rows over the keys and values of their conversations."""
 
 from .fuse_prosody import (
     Layout,
@@ -11,6 +11,7 @@ from .fuse_prosody import (
     fuse_prosody_training,
     fuse_prosody_triton,
 )
+from .slab_attention import slab_attention, slab_attention_reference, store_in_slab
 
 __all__ = [
     "Layout",
@@ -21,4 +22,7 @@ __all__ = [
     "fuse_prosody_reference",
     "fuse_prosody_training",
     "fuse_prosody_triton",
+    "slab_attention",
+    "slab_attention_reference",
+    "store_in_slab",
 ]

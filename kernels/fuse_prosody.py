@@ -8,14 +8,12 @@ cuBLAS (`prosody_gradients.py`). Pooling and projector are those of TextPro-SLM.
 # mypy: disable-error-code="no-untyped-call"
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import torch
 from torch.nn import functional
 
-from .tiles import dense_rows
+from .tiles import dense_rows, takes_triton
 
-TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 INDEX_DTYPES = (torch.int32, torch.int64)
 CUBLAS_GROUPS = 513
 """From this many groups on the call is bound by its products and cuBLAS takes them; below it, which is serving,
@@ -70,7 +68,7 @@ def fuse_prosody(
     check_arguments(features, group_offsets, projector, token_ids, embedding, layout)
     if features.device.type == "cpu":
         check_values(features, group_offsets, token_ids, embedding, layout)
-    if _takes_triton(features):
+    if takes_triton(features):
         if _records(features, projector, embedding) or group_offsets.shape[0] > CUBLAS_GROUPS:
             return fuse_prosody_training(features, group_offsets, projector, token_ids, embedding, layout)
         return fuse_prosody_triton(features, group_offsets, projector, token_ids, embedding, layout)
@@ -113,7 +111,7 @@ def fuse_prosody_triton(
 ) -> torch.Tensor:
     """The three launches, forward only; arguments as in `fuse_prosody`, not checked. Sums are float32.
 
-    Needs Triton, and CUDA tensors of one of TRITON_DTYPES (or Triton's interpreter: float32 and float16
+    Needs Triton, and CUDA tensors of a dtype that `takes_triton` (or Triton's interpreter: float32 and float16
     only, its bfloat16 arithmetic is wrong without an error).
     """
     # Imported here so that the package imports where Triton does not exist.
@@ -266,10 +264,6 @@ def check_values(
             f"layout names the rows {written.tolist()}, expected each of 0 to {layout.rows - 1} once; "
             "give every group and every token a row of its own, without gaps."
         )
-
-
-def _takes_triton(features: torch.Tensor) -> bool:
-    return features.is_cuda and features.dtype in TRITON_DTYPES and torch.version.hip is None and find_spec("triton") is not None
 
 
 def _records(features: torch.Tensor, projector: ProjectorWeights, embedding: torch.Tensor) -> bool:

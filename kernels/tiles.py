@@ -1,12 +1,16 @@
-"""Tile shapes of the two matrix kernels, and the layout that all kernels ask of a matrix. A table by the number
+"""Tile shapes of the two matrix kernels, and what all kernels ask of a tensor: where it is, and its layout. A table by the number
 of groups takes the place of an autotuner: which variant runs is known from the sizes alone, so a CUDA graph
 captures what a test ran, and no request pays for a search. All sides are powers of two and at least 16 (`tl.dot`
 needs both); the last line of a table serves every larger size."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 
 import torch
+
+TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,16 @@ def choose_tiles(table: Sequence[Tiles], groups: int, dtype: torch.dtype) -> Til
     return Tiles(tiles.up_to, tiles.groups, tiles.columns, max(16, tiles.depth // 2), tiles.warps, tiles.stages)
 
 
+def takes_triton(tensor: torch.Tensor) -> bool:
+    """Whether the Triton kernels run on this tensor: an NVIDIA GPU, a dtype of TRITON_DTYPES, and Triton installed."""
+    return tensor.is_cuda and tensor.dtype in TRITON_DTYPES and torch.version.hip is None and _has_triton()
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
+
+
 def dense_rows(matrix: torch.Tensor) -> torch.Tensor:
-    """The matrix with a last dimension of stride 1, copied where it has another."""
+    """The tensor with a last dimension of stride 1, copied where it has another."""
     return matrix if matrix.stride(-1) == 1 else matrix.contiguous()

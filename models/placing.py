@@ -4,12 +4,10 @@ the token; the backbone takes the precision that is asked for. The bundled, chun
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import torch
 
-from ..kernels.fuse_prosody import ProjectorWeights
-from .backbone import Backbone
 from .checkpoint import Checkpoint
 from .errors import DeviceError, InputError
 from .whisper_full import FullWhisper
@@ -24,14 +22,10 @@ def place(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> C
     try:
         if isinstance(checkpoint.speech, FullWhisper):
             checkpoint.speech.model.to(device)
-        backbone.model.to(device, dtype)
-        projector = backbone.projector
-        if projector is not None:
-            moved = {field.name: getattr(projector, field.name).to(device, dtype) for field in fields(projector)}
-            projector = ProjectorWeights(**moved)
+        backbone = backbone.moved(device, dtype)
     except (RuntimeError, AssertionError) as error:  # torch's own for a device that is absent or full
         raise DeviceError(f"the model does not go to {device} ({error}): use the CPU, or free memory there") from error
-    return replace(checkpoint, backbone=Backbone(backbone.model, projector, backbone.marker_id))
+    return replace(checkpoint, backbone=backbone)
 
 
 def place_by_name(checkpoint: Checkpoint, device: str) -> Checkpoint:

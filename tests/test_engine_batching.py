@@ -17,7 +17,7 @@ from textpro.engine import step as engine_step
 from textpro.models import backbone, speech_stream
 from textpro.models.errors import CapacityError, EngineError
 from textpro.models.speech_stream import Encode as EncodeMel
-from textpro.models.speech_stream import Extend, Prosody, SpeechStream, Verify
+from textpro.models.speech_stream import Extend, Prosody, SpeechStream, Verified, Verify
 from textpro.streaming.recognizer import Recognizer
 from tiny_backbone import make_entries
 
@@ -54,6 +54,10 @@ def test_streams_worked_on_together_come_out_as_each_alone() -> None:
             assert not isinstance(result, Exception), result
             if isinstance(expected, np.ndarray):
                 np.testing.assert_allclose(result, expected, atol=1e-5)
+            elif isinstance(expected, Verified):
+                assert (result.agreed, result.next_token) == (expected.agreed, expected.next_token)
+                chances = [(*one.probabilities, one.no_speech) for one in (result, expected)]
+                np.testing.assert_allclose(*chances, atol=1e-5)
             else:
                 assert result == expected
     for one, other in zip(together, alone, strict=True):
@@ -136,10 +140,10 @@ def test_sixteen_turns_at_once_are_recognized_as_offline() -> None:
     with_engine(body, speech=speech)
 
 
-@pytest.mark.parametrize("gathered", [False, True])
-def test_a_greedy_reply_is_the_same_alone_and_among_fifteen_others(gathered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if gathered:  # as on a GPU
-        monkeypatch.setattr(engine_step, "GATHERING_DEVICES", {"cpu"})
+@pytest.mark.parametrize("row_by_row", [False, True])
+def test_a_greedy_reply_is_the_same_alone_and_among_fifteen_others(row_by_row: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if row_by_row:  # as on a GPU
+        monkeypatch.setattr(engine_step, "takes_triton", lambda tensor: True)
 
     async def body(engine: Engine) -> None:
         contexts = [engine.open_context() for _ in range(SESSIONS)]

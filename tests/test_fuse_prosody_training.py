@@ -57,7 +57,7 @@ def test_what_is_frozen_gets_no_gradient_and_changes_none(interpreted):
 )
 def test_the_path_of_a_call_follows_its_size_and_whether_autograd_records_it(groups, recorded, path, monkeypatch) -> None:
     module = importlib.import_module("textpro.kernels.fuse_prosody")
-    monkeypatch.setattr(module, "_takes_triton", lambda features: True)
+    monkeypatch.setattr(module, "takes_triton", lambda features: True)
     monkeypatch.setattr(module, "fuse_prosody_triton", lambda *_: "launches")
     monkeypatch.setattr(module, "fuse_prosody_training", lambda *_: "cuBLAS")
     arguments = make_arguments((1,) * groups, 2, 3, 4)

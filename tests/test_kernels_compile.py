@@ -88,3 +88,41 @@ def test_pool_rows_and_its_gradient_compile():
     pooled = compile_kernel(pool_rows_kernel, forward, sizes | {"POOL_ROWS": POOL_ROWS}, 4, 3)
     spread = compile_kernel(spread_rows_kernel, {"gradient": "*bf16", "offsets": "*i64", "spread": "*bf16"}, sizes, 4, 3)
     assert "ld.global.v" in pooled.asm["ptx"] and "st.global.v" in spread.asm["ptx"]
+
+
+@pytest.mark.parametrize(("group", "kv_heads", "slot_len"), [(7, 4, 2048), (8, 2, 2304), (7, 2, 32768)])
+def test_attention_over_the_slab_compiles_with_tensor_cores(group, kv_heads, slot_len):
+    triton = require_module("triton")
+    from textpro.kernels import split_attention as kernels
+
+    pointers = {"slots": "*i64", "positions": "*i64", "partial": "*fp32", "logs": "*fp32", "scale_log2": "fp32"}
+    size = kernels.split_keys(slot_len)
+    splits = triton.cdiv(slot_len, size)
+    sizes = {"SLOT_LEN": slot_len, "DIM": 128, "SPLITS": splits, "SPLIT_KEYS": size, "DIM_BLOCK": 128}
+    assert splits <= kernels.MOST_SPLITS
+    attend = compile_kernel(
+        kernels.attend_split_kernel,
+        pointers | dict.fromkeys(("query", "keys", "values"), "*bf16"),
+        sizes | {"KV_HEADS": kv_heads, "GROUP": group, "GROUP_BLOCK": 16, "KEYS": kernels.KEYS},
+        kernels.WARPS,
+        kernels.STAGES,
+    )
+    merge = compile_kernel(
+        kernels.merge_splits_kernel,
+        pointers | {"out": "*bf16"},
+        sizes | {"HEADS": group * kv_heads, "SPLITS_BLOCK": triton.next_power_of_2(splits)},
+        kernels.WARPS,
+        3,
+    )
+    assert attend.metadata.shared <= SHARED_BYTES
+    assert "mma" in attend.asm["ptx"] and "cp.async.cg" in attend.asm["ptx"]
+    assert "ld.global.v4" in merge.asm["ptx"]
+
+
+def test_store_rows_compiles():
+    require_module("triton")
+    from textpro.kernels.store_rows import store_rows_kernel
+
+    pointers = dict.fromkeys(("key", "value", "keys", "values"), "*bf16") | {"rows": "*i64"}
+    compiled = compile_kernel(store_rows_kernel, pointers, {"DIM": 128, "WIDTH": 512, "BLOCK": 512}, 4, 3)
+    assert "st.global.v" in compiled.asm["ptx"]
