@@ -61,7 +61,7 @@ def mqtt(
 
 async def _serve(where: Broker, how: MqttSettings, settings: Settings) -> None:
     from .serving.mqtt.bridge import MqttBridge
-    from .serving.terminal.keys import stop_on_signals
+    from .serving.signals import stop_on_signals
     from .talk import open_runtime
 
     async with open_runtime(settings) as runtime:

@@ -16,7 +16,8 @@ import numpy as np
 from ...models.errors import TextProError
 from ..conversation import Conversation
 from ..hearing import Command, Hearing
-from ..terminal.keys import keys_of_terminal, stop_on_signals, why_no_keys
+from ..signals import stop_on_signals
+from ..terminal.keys import keys_of_terminal, why_no_keys
 from .loudspeaker import Loudspeaker
 from .sound_card import Block, Capture, SoundCard
 

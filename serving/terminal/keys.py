@@ -1,5 +1,5 @@
-"""What a person presses: single keys of a terminal, read without waiting for a line, and Ctrl-C. Invariant: the
-terminal and the signal handlers are given back as they were, however the conversation ends.
+"""What a person presses: single keys of a terminal, read without waiting for a line. Invariant: the terminal is given back
+as it was, however the conversation ends.
 """
 
 from __future__ import annotations
@@ -7,10 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
-import sys
 from collections.abc import Callable, Iterator
-from types import FrameType
 
 try:
     import termios
@@ -55,23 +52,3 @@ def keys_of_terminal(press: Callable[[str], None]) -> Iterator[None]:
         loop.remove_reader(STDIN)
         with contextlib.suppress(termios.error):
             termios.tcsetattr(STDIN, termios.TCSADRAIN, before)
-
-
-@contextlib.contextmanager
-def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """The first SIGINT or SIGTERM calls `stop` on the running event loop; a second one is a KeyboardInterrupt at
-    once. For the main thread."""
-    loop = asyncio.get_running_loop()
-    numbers = [signal.SIGINT, signal.SIGTERM] if sys.platform != "win32" else [signal.SIGINT]
-
-    def first(_number: int, _frame: FrameType | None) -> None:
-        for number in numbers:
-            signal.signal(number, signal.default_int_handler)
-        loop.call_soon_threadsafe(stop)
-
-    before = [signal.signal(number, first) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
