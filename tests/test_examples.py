@@ -107,7 +107,7 @@ def test_the_agent_works_inside_a_program_that_goes_on_meanwhile(tmp_path: Path,
     out = capsys.readouterr().out
     assert house.lights == {"kitchen", "bedroom"}
     assert "you:   turn on the kitchen light" in out and out.count("agent:") == 2
-    assert {0, 60, 120} == set(house.readings) and len(house.readings) > 20
+    assert {0, 60, 120} == set(house.readings) and len(house.readings) > 10  # half a second of them
     assert float(out.split("; ")[-1].split()[0]) > 1
 
 
