@@ -96,6 +96,7 @@ class Listener:
         self.tone: tuple[str, float] = NO_TONE
         self.start_samples = self._end_samples = self._fed_samples = self._skip_until = 0
         self._ticked_samples = self._asked_samples = self._now = self._voiced_samples = 0
+        self._silent_since = self._pause_samples = 0
         self._is_final = False
         self.skipped_ticks = 0
 
@@ -131,8 +132,10 @@ class Listener:
                     break
                 if isinstance(change, SpeechStart):
                     start, self._speaking = change.at_samples, True
+                    self._pause_samples = start - self._silent_since
                 elif isinstance(change, SpeechEnd):
                     end, self._speaking = change.at_samples, False
+                    self._silent_since = end
             self._now = event.end_samples
             if event.probability >= self._detector.settings.end_probability:
                 self._voiced_samples = self._now
@@ -237,7 +240,7 @@ class Listener:
 
     def resume(self) -> Report:
         """Speech goes on after a soft end."""
-        return self._report(self._turn.resume())
+        return self._report(self._turn.resume(self._pause_samples))
 
     def _feed(self) -> None:
         if self._now > self._fed_samples:

@@ -155,11 +155,12 @@ def _chunked_turn(checkpoint: Checkpoint, samples: FloatArray) -> PlainTurn:
         mel = np.concatenate([mel, mel[-1:]])
     frames = torch.tensor([len(mel) // 2])
     states = speech.encode(torch.from_numpy(mel.T)[None], frames)
-    tokens = [config.start_of_transcript]
+    tokens, threshold = [config.start_of_transcript], config.no_speech_threshold or 1.0
     while len(tokens) <= config.max_tokens:
         hidden = speech.decode(torch.tensor([tokens]), states, frames[:, None].expand(1, len(tokens)))
-        best = int(speech.token_logits(hidden[0, -1]).argmax())
-        if best == config.end_of_text:
+        following = speech.token_logits(hidden[0, -1]).softmax(-1)
+        best, nothing_said = int(following.argmax()), len(tokens) == 1 and following[config.end_of_text] >= threshold
+        if best == config.end_of_text or nothing_said:
             break
         tokens.append(best)
     text = list(without_loop(tokens[1:]))

@@ -46,11 +46,13 @@ class Verify:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The first `agreed` draft tokens are the argmax given those before, each with a probability; then comes `next_token`."""
+    """The first `agreed` draft tokens are the argmax given those before, each with a probability; then comes `next_token`.
+    `no_speech` is the probability that the text ends behind the prefix."""
 
     agreed: int
     next_token: int
     probabilities: tuple[float, ...]
+    no_speech: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,14 +187,15 @@ class StreamingWhisperPro:
             pieces.append(DecoderPiece(item.stream, 0, tokens, (item.stream.frames,) * len(tokens)))
         states = decode_pass(self.model, pieces, _text_memory)
         checked = [hidden[len(item.prefix) - 1 :] for item, hidden in zip(items, states, strict=True)]
-        likeliest = self._logits(torch.cat(checked)).softmax(-1).max(-1)
-        sizes = [len(hidden) for hidden in checked]
         results = []
-        for item, tokens, values in zip(items, likeliest.indices.split(sizes), likeliest.values.split(sizes), strict=True):
-            own, agreed = tokens.tolist(), 0
+        probabilities = self._logits(torch.cat(checked)).softmax(-1).split([len(hidden) for hidden in checked])
+        for item, following in zip(items, probabilities, strict=True):
+            likeliest = following.max(-1)
+            own, agreed = likeliest.indices.tolist(), 0
             while agreed < len(item.draft) and own[agreed] == item.draft[agreed]:
                 agreed += 1
-            results.append(Verified(agreed, own[agreed], tuple(values[:agreed].tolist())))
+            no_speech = float(following[0, self.config.end_of_text])
+            results.append(Verified(agreed, own[agreed], tuple(likeliest.values[:agreed].tolist()), no_speech))
         return results
 
     def _extend(self, items: Sequence[Extend]) -> list[Extended | Exception]:

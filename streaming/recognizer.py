@@ -6,7 +6,8 @@ final and computed once, for as long as the tokens before it hold. Ticks verify 
 committed behind one that falls, falls with it. The final pass at a soft end verifies every token by strict argmax and
 recomputes whatever differs, so its result is that of one decoding from scratch over the samples from the segment's start to
 the soft end, for any arrival of the audio and any skipped tick; or, told to keep what was committed, it says how far that
-lies from the offline vectors.
+lies from the offline vectors. A model can have a `no_speech_threshold` (in the manner of Whisper's own): from this probability
+that the text ends where it begins, nothing is committed and nothing was said.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from .mel import MelStream
 
 Samples = NDArray[np.float32]
 CLOSES_FROM_SAMPLES = ms_to_samples(1_250)
+BELIEVED_TOKENS = 3
+"""Where a model tells noise from speech, a tick commits nothing before it has found so many tokens again."""
 Result = TypeVar("Result")
 
 
@@ -145,10 +148,12 @@ class Recognizer:
         twice = _n_same(self._found, known[:agreed])
         self._found = known[:agreed]
         sure = [p >= LIKELY or index < twice for index, p in enumerate(verified.probabilities, trusted)]
+        noise = not trusted and self._is_noise(verified)
+        believed = self._threshold is None or (agreed >= BELIEVED_TOKENS and not noise)
         length = committed if agreed >= committed else self._word_start((*known[:agreed], verified.next_token))
         retracted_to = self._retract(length)
         await self._extend(len(self._prefix) + length, known[length:agreed], verified)
-        count = self._committable(known[:length], sure[length - trusted :])
+        count = self._committable(known[:length], sure[length - trusted :]) if believed else length
         new = await self._commit(count - length, self._word_ends())
         self._n_kept = len(self.log)
         return Recognized(tuple(new), retracted_to, self._draft)
@@ -162,7 +167,10 @@ class Recognizer:
             return await self._finish_behind(self.log.commits)
         known = (*self.log.tokens, *self._draft)
         verified = await self._verify(self._prefix, known)
-        await self._extend(len(self._prefix), known[: verified.agreed], verified)
+        if self._is_noise(verified):
+            self._draft = ()
+        else:
+            await self._extend(len(self._prefix), known[: verified.agreed], verified)
         tokens = self._draft
         ends = self._word_ends(tokens)
         wanted = [self._visible(end) for end in ends]
@@ -254,6 +262,14 @@ class Recognizer:
         verified = await self._run(Verify(self.stream, prefix, draft))
         assert isinstance(verified, Verified)
         return verified
+
+    @property
+    def _threshold(self) -> float | None:
+        return self._config.no_speech_threshold
+
+    def _is_noise(self, verified: Verified) -> bool:
+        """Whether the model thinks it possible enough that nothing was said; `verified` from the segment's first token on."""
+        return self._threshold is not None and verified.no_speech >= self._threshold
 
     async def _extend(self, prefix_length: int, survived: tuple[int, ...], verified: Verified) -> None:
         """Sets the draft to the surviving tokens and those decoded behind them."""

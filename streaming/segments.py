@@ -25,6 +25,8 @@ Samples = NDArray[np.float32]
 
 SEARCHED = 3
 """A cut lies in the last third of the audio of its segment."""
+PHRASE_PAUSE_SAMPLES = ms_to_samples(200)
+"""A shorter pause may lie inside a word, so no segment is closed in it."""
 QUIET_SAMPLES = ms_to_samples(200)
 """Length of sound whose level says how large a gap is."""
 _STEP_SAMPLES = ms_to_samples(10)
@@ -164,10 +166,12 @@ class LongTurn:
         self._finished_samples = self._fed_samples
         return self._since(before, ())
 
-    def resume(self) -> Recognized:
-        """Speech goes on after a final pass: the provisional part is guessed again, or a long segment closed here."""
+    def resume(self, pause_samples: int | None = None) -> Recognized:
+        """Speech goes on after a final pass: the provisional part is guessed again, or a long segment closed here, if the pause
+        was one between phrases, as one of unknown length is taken to be."""
         before, finished = self.log.commits, self._finished_samples
-        if finished < self.recognizer.closes_from_samples:
+        is_short = pause_samples is not None and pause_samples < PHRASE_PAUSE_SAMPLES
+        if is_short or finished < self.recognizer.closes_from_samples:
             return self._since(before, self.recognizer.resume().tentative)
         self._begin_next(finished - QUIET_SAMPLES // 2, finished, ())
         return self._since(before, ())

@@ -55,8 +55,10 @@ class Offline:
         while len(tokens) <= config.max_tokens:
             visible = frames[:, None].expand(1, len(tokens))
             hidden = self.speech.decode(torch.tensor([tokens]), states, visible)
-            best = int(self.speech.token_logits(hidden[0, -1]).argmax())
-            if best == config.end_of_text:
+            scores = self.speech.token_logits(hidden[0, -1])
+            best = int(scores.argmax())
+            nothing_said = len(tokens) == 1 and scores.softmax(-1)[config.end_of_text] >= (config.no_speech_threshold or 1)
+            if best == config.end_of_text or nothing_said:
                 break
             tokens.append(best)
         text = list(without_loop(tokens[1:]))

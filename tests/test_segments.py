@@ -99,6 +99,22 @@ def test_a_long_segment_is_closed_at_a_soft_end_and_nothing_is_taken_back():
     assert (turn.segments, turn.log.tokens, turn.block_ready) == ([], (), False)
 
 
+@pytest.mark.parametrize(("pause_ms", "closed"), [(None, 1), (200, 1), (199, 0)])
+def test_a_segment_is_closed_between_phrases_and_not_inside_a_word(pause_ms, closed):
+    samples, turn = noise(1, WINDOW * 6 // 8), long_turn()
+
+    async def play():
+        turn.feed(samples[: WINDOW * 5 // 8])
+        await turn.finish()
+        turn.feed(samples[WINDOW * 5 // 8 :])
+        turn.resume(None if pause_ms is None else 16 * pause_ms)
+        await turn.finish()
+
+    asyncio.run(play())
+    assert len(turn.segments) == closed
+    check_against_offline(turn, samples)
+
+
 def test_memory_stays_flat_however_long_the_turn():
     turn = long_turn()
 

@@ -15,7 +15,7 @@ from ..streaming.mel import WINDOW_SAMPLES, mel_filters
 
 FloatArray = NDArray[np.float32]
 N_BINS = WINDOW_SAMPLES // 2 + 1
-BABBLE_WITHOUT_TARGET = (5, 12)
+BABBLE_WITHOUT_TARGET = (6, 9)
 """Talkers at once of whom none is meant: nothing is to be recognized."""
 
 
@@ -104,11 +104,12 @@ class Augmenter:
             self._voices[self._python.randrange(64)] = samples
 
     def babble(self, n: int, least: int = 3, most: int = 7) -> FloatArray:
-        """From `least` to `most` remembered voices at once, [n]."""
+        """From `least` to `most` remembered voices at once, about equally loud, [n]."""
         mix = np.zeros(n, np.float32)
         for _ in range(self._python.randint(least, most)):
             voice = self._python.choice(self._voices)
-            mix += np.resize(np.roll(voice, self._python.randrange(len(voice))), n)
+            gain = 10 ** (self._python.uniform(-2, 2) / 20) / (float(np.sqrt(np.mean(voice**2))) + 1e-9)
+            mix += np.float32(gain) * np.resize(np.roll(voice, self._python.randrange(len(voice))), n)
         return mix
 
     def __call__(self, samples: FloatArray) -> FloatArray:
@@ -131,7 +132,7 @@ class Augmenter:
 
     def noise_only(self, n: int) -> FloatArray:
         """Silence, noise, hum, clicks or babble without a word to recognize, [n]."""
-        kind = self._python.randrange(9)
+        kind = self._python.randrange(12)
         level = np.float32(10 ** self._python.uniform(-4.5, -0.7))
         if kind > 4 and self._voices:
             babble = self.babble(n, *BABBLE_WITHOUT_TARGET)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
@@ -14,6 +15,8 @@ from .slm_model import SpokenLanguageModel, backbone_config
 
 P_END = {"unsure": 0.003, "sure": 0.95}
 """Thresholds of the bundled model; `textpro-agent bench turns` says what they give."""
+NO_SPEECH_THRESHOLD = 0.03
+"""The bundled recognizer's; `textpro-agent bench noise` and `textpro-agent eval` say what it gives."""
 
 
 def export_tiny(speech_run: Path, slm_run: Path, out: Path, card: str | None = None) -> None:
@@ -21,6 +24,7 @@ def export_tiny(speech_run: Path, slm_run: Path, out: Path, card: str | None = N
     backbone."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(speech_run)
     speech = trained_whisperpro(speech_run)
+    speech.config = replace(speech.config, no_speech_threshold=NO_SPEECH_THRESHOLD)
     state = read_state(slm_run)["model"]
     layers = 1 + max(int(name.split(".")[3]) for name in state if name.startswith("backbone.model.layers."))
     hidden, feature_dim = state["projector.0.weight"].shape

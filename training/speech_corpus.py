@@ -1,7 +1,7 @@
 """Utterances for WhisperPro, synthesized on the fly: waveform, words with times, tone; cut, joined, augmented, batched.
 
 Half of the utterances are cut at a random time and labelled with the words that have ended by then, so the recognizer
-learns to stop; one in twelve is noise, silence or babble of which nothing is meant, three in ten hold several sentences
+learns to stop; one in six is noise, silence or babble of which nothing is meant, three in ten hold several sentences
 with pauses. One in eight begins in the middle of a turn, as a segment of a long turn does, mostly with the words before as
 prompt.
 """
@@ -109,8 +109,9 @@ class Speech:
         return partial(self.say, speaker=sample_speaker(self._rng, self._voice_split))
 
 
-EMPTY_SHARE = 0.08
-"""Of the utterances, without a word to recognize."""
+EMPTY_SHARE = 0.16
+"""Of the utterances, without a word to recognize; half of them as long as the window may hold, since in long babble there is
+always a word to be guessed."""
 SEVERAL_SHARE = 0.3
 CONTINUING_SHARE = 0.12
 """Of the utterances, beginning in the middle of a turn, four fifths of them with the words before as prompt."""
@@ -177,7 +178,8 @@ class SpeechBatches(IterableDataset[SpeechBatch]):
     def _draw(self, rng: random.Random, speech: Speech, augment: Augmenter, limit: int) -> Drawn:
         kind = rng.random()
         if kind < EMPTY_SHARE:
-            spoken = Spoken(augment.noise_only(int(rng.uniform(0.3, 6) * SAMPLE_RATE)), (), (), (), None)
+            longest = 6 if rng.random() < 0.5 else limit / SAMPLE_RATE
+            spoken = Spoken(augment.noise_only(int(rng.uniform(0.3, longest) * SAMPLE_RATE)), (), (), (), None)
             return (spoken, *self._features(spoken.samples, spoken.samples, rng))
         several = kind < EMPTY_SHARE + SEVERAL_SHARE
         continuing = rng.random() < CONTINUING_SHARE

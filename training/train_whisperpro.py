@@ -25,6 +25,7 @@ from .tokenizer import train_tokenizer
 
 _log = logging.getLogger(__name__)
 MOST_CRASHES = 20
+EMPTY_WEIGHT = 8.0
 OTHER_SENTENCES = 100_003
 """Added to the seed after a crash."""
 
@@ -159,7 +160,7 @@ def step_losses(
     states = model.encode(batch.mel, batch.lengths)
     everything = batch.lengths[:, None].expand_as(batch.tokens)
     logits = model.token_logits(model.decode(batch.tokens, states, everything)).float()
-    text = F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORE, label_smoothing=0.05)
+    text = text_loss(logits, batch.labels)
     ctc_log = model.ctc(states).float().log_softmax(-1)
     is_text = batch.word_ends > 0
     n_text = is_text.sum(1)
@@ -180,6 +181,15 @@ def step_losses(
         correct = (logits.argmax(-1) == batch.labels)[counted].float().mean()
         tone_correct = (tone_logits.argmax(-1) == batch.tone)[known].float().mean() if known.any() else torch.tensor(0.0)
     return {"text": text, "ctc": ctc, "mel": mel, "tone": tone, "right": correct, "tone_right": tone_correct}
+
+
+def text_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of logits [batch, n_tokens, vocab], a scalar. Where nothing is said there is one label only, the end, and
+    it counts `EMPTY_WEIGHT` times: among the words of a batch it would not count at all."""
+    losses = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORE, label_smoothing=0.05, reduction="none")
+    counted = (labels != IGNORE).float()
+    weights = torch.where(counted.sum(1, keepdim=True) == 1, EMPTY_WEIGHT * counted, counted)
+    return (losses * weights).sum() / weights.sum()
 
 
 def prefix_mean(prosody: Tensor, is_text: Tensor) -> Tensor:
