@@ -69,7 +69,7 @@ class TurnSettings:
     makes the end likelier by a constant factor. Equal ones make a step.
     """
 
-    soft_end_silence_ms: int = 200
+    soft_end_silence_ms: int = 100
     end_silence_ms: int = 640
     max_turn_ms: int = 180_000
     endpointing: Endpointing = "auto"

@@ -27,7 +27,7 @@ LEAD_SAMPLES = RATE * 2 // 5
 BEHIND_MS = 500
 """As the server has it: sound that may wait before recognition during speech is left out."""
 SILENCE_MS = 320
-"""Silence that ends a turn here, in all ways alike. Between the soft end at 200 ms and it, a reply can be drafted."""
+"""Silence that ends a turn here, in all ways alike. Between the soft end at 100 ms and it, a reply can be drafted."""
 RECORDED = Path(__file__).parents[1] / "examples" / "audio"
 
 

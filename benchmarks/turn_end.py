@@ -1,6 +1,6 @@
 """From the last user sample to the first reply token: with speculation, without, and the sequential way.
 
-One caller asks questions in real time. "speculation": a reply is drafted at the soft end, 200 ms of silence, and said when the
+One caller asks questions in real time. "speculation": a reply is drafted at the soft end, 100 ms of silence, and said when the
 turn is over. "no speculation": it is begun when the turn is over. "sequential": the same turn as recorded, recognized offline
 once it is over and answered by `generate`, with the same weights and plain transformers. All wait for the same silence
 (`SILENCE_MS` in caller.py, and what the detector adds), which is the floor; what comes behind it is a line of its own.

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..agent.listener import Heard, Listener, ListeningSettings, Report
 from ..agent.runtime import Runtime
+from ..agent.turns import TurnSettings
 from ..engine import Context, Entry
 from ..models.checkpoint import Checkpoint
 from ..models.whisper_full import FullWhisper
@@ -25,7 +26,7 @@ from ..streaming.guards import word_starts
 from ..streaming.interleaver import Interleaver
 from .streaming_trace import Activity, CacheUse, DeviceClock, EndGuess, Kind, Pace, Part, Step, Trace, Turn
 
-SOFT_END_SAMPLES, END_SAMPLES = ms_to_samples(200), ms_to_samples(640)
+SOFT_END_SAMPLES, END_SAMPLES = ms_to_samples(TurnSettings().soft_end_silence_ms), ms_to_samples(640)
 """Silence after which the final pass runs, and after which the turn is over."""
 SAME_VECTOR = 1e-4
 BEHIND_SAMPLES = ms_to_samples(320)

@@ -23,7 +23,7 @@ from ..models.fusion import Fusion
 from ..models.whisper_full import FullWhisper
 from ..models.whisperpro import prosody_visible
 from ..streaming.clock import SAMPLE_RATE
-from ..streaming.guards import without_loop
+from ..streaming.guards import is_noise, without_loop
 from ..streaming.mel import HOP_SAMPLES, WINDOW_SAMPLES, log_mel, mel_filters
 
 FloatArray = NDArray[np.float32]
@@ -155,14 +155,18 @@ def _chunked_turn(checkpoint: Checkpoint, samples: FloatArray) -> PlainTurn:
         mel = np.concatenate([mel, mel[-1:]])
     frames = torch.tensor([len(mel) // 2])
     states = speech.encode(torch.from_numpy(mel.T)[None], frames)
-    tokens, threshold = [config.start_of_transcript], config.no_speech_threshold or 1.0
+    tokens, probabilities, no_speech = [config.start_of_transcript], list[float](), 0.0
     while len(tokens) <= config.max_tokens:
         hidden = speech.decode(torch.tensor([tokens]), states, frames[:, None].expand(1, len(tokens)))
         following = speech.token_logits(hidden[0, -1]).softmax(-1)
-        best, nothing_said = int(following.argmax()), len(tokens) == 1 and following[config.end_of_text] >= threshold
-        if best == config.end_of_text or nothing_said:
+        no_speech = float(following[config.end_of_text]) if not probabilities else no_speech
+        best = int(following.argmax())
+        if best == config.end_of_text:
             break
+        probabilities.append(float(following[best]))
         tokens.append(best)
+    if is_noise(no_speech, probabilities, config.no_speech_threshold):
+        tokens = tokens[:1]
     text = list(without_loop(tokens[1:]))
     pieces = checkpoint.tokenizer.convert_ids_to_tokens(text)
     ends = final_token_frames(spikes(speech.ctc(states)[0].argmax(-1).numpy(), config.pad), text, int(frames))

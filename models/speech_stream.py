@@ -46,7 +46,7 @@ class Verify:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The first `agreed` draft tokens are the argmax given those before, each with a probability; then comes `next_token`.
+    """The first `agreed` draft tokens are the argmax given those before, then comes `next_token`; `probabilities` of them all.
     `no_speech` is the probability that the text ends behind the prefix."""
 
     agreed: int
@@ -70,10 +70,12 @@ class Extend:
 
 @dataclass(frozen=True, slots=True)
 class Extended:
-    """The tokens behind the verified ones; `ended` when end-of-text stopped the decoding, not the limit."""
+    """The tokens behind the verified ones; `ended` when end-of-text stopped the decoding, not the limit. `probabilities` are
+    those of what follows on each token."""
 
     tokens: tuple[int, ...]
     ended: bool
+    probabilities: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,12 +197,13 @@ class StreamingWhisperPro:
             while agreed < len(item.draft) and own[agreed] == item.draft[agreed]:
                 agreed += 1
             no_speech = float(following[0, self.config.end_of_text])
-            results.append(Verified(agreed, own[agreed], tuple(likeliest.values[:agreed].tolist()), no_speech))
+            results.append(Verified(agreed, own[agreed], tuple(likeliest.values[: agreed + 1].tolist()), no_speech))
         return results
 
     def _extend(self, items: Sequence[Extend]) -> list[Extended | Exception]:
         """Token by token, each stream's next one in a common pass."""
         tokens: list[list[int]] = [[] for _ in items]
+        probabilities: list[list[float]] = [[] for _ in items]
         following = [item.next_token for item in items]
         failed: dict[int, Exception] = {}
         while True:
@@ -220,23 +223,24 @@ class StreamingWhisperPro:
                 )
                 for place in going
             ]
-            for place, token in zip(going, _together(self._next_tokens, pieces), strict=True):
-                if isinstance(token, Exception):
-                    failed[place] = token
+            for place, found in zip(going, _together(self._next_tokens, pieces), strict=True):
+                if isinstance(found, Exception):
+                    failed[place] = found
                 else:
                     tokens[place].append(following[place])
-                    following[place] = token
+                    following[place], probability = found
+                    probabilities[place].append(probability)
         end = self.config.end_of_text
-        return [failed.get(place) or Extended(tuple(found), following[place] == end) for place, found in enumerate(tokens)]
+        return [
+            failed.get(place) or Extended(tuple(tokens[place]), following[place] == end, tuple(probabilities[place]))
+            for place in range(len(items))
+        ]
 
-    def _next_tokens(self, pieces: Sequence[DecoderPiece]) -> list[int]:
-        """The likeliest token behind each piece."""
-        return self._best(torch.cat([hidden[-1:] for hidden in decode_pass(self.model, pieces, _text_memory)]))
-
-    def _best(self, states: Tensor) -> list[int]:
-        """Likeliest next tokens [n] of states [n, dim]."""
-        best: list[int] = self._logits(states).argmax(-1).tolist()
-        return best
+    def _next_tokens(self, pieces: Sequence[DecoderPiece]) -> list[tuple[int, float]]:
+        """The likeliest token behind each piece, and its probability."""
+        last = torch.cat([hidden[-1:] for hidden in decode_pass(self.model, pieces, _text_memory)])
+        likeliest = self._logits(last).softmax(-1).max(-1)
+        return list(zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True))
 
     def _logits(self, states: Tensor) -> Tensor:
         """Of the next tokens, [n, vocabulary], from states [n, dim]."""

@@ -37,7 +37,7 @@ class WhisperProConfig:
     max_tokens: int = 96  # text tokens in a turn
     max_prompt: int = 48  # tokens carried over from a cut
     prosody_layer: int = 2  # decoder layers that the prosody of a token has passed
-    no_speech_threshold: float | None = None  # probability of saying nothing from which nothing is said; None: where it is best
+    no_speech_threshold: float | None = None  # how likely, beside the tokens, saying nothing must be to be taken (guards.py)
     end_of_text: int = 0
     pad: int = 1
     start_of_transcript: int = 2

@@ -1,18 +1,22 @@
 """What keeps a recognizer's text sound: hypotheses that run away are cut, and no half character is ever shown.
 
-A decoder that has lost the audio repeats itself or writes faster than anybody speaks. Both rules are functions of the whole
-hypothesis, so streaming and offline apply them alike. Byte-level tokens may end inside a character; scripts without spaces
-have no words to wait for, so there each character counts as one.
+A decoder that has lost the audio repeats itself or writes faster than anybody speaks, and one that hears many people at once
+writes what it hardly believes. The rules are functions of the whole hypothesis, so streaming and offline apply them alike.
+Byte-level tokens may end inside a character; scripts without spaces have no words to wait for, so there each character counts
+as one.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 MAX_TOKENS_PER_SECOND, TOKENS_AT_ONCE = 12, 8
 """Nobody speaks faster in these tokens; a hypothesis that does is a loop."""
 LOOP_TOKENS, LOOP_REPEATS, LONGEST_UNIT = 12, 4, 16
 """A loop is a unit of at most so many tokens, at least so often in a row at the end, over at least so many tokens."""
+DOUBT_SHARE, DOUBT_TOKENS = 0.2, 23
+"""That nothing was said is compared with this share of the tokens, at their mean likelihood; of at most so many tokens."""
 INCOMPLETE = "\ufffd"
 _BYTES_OF_A_CHARACTER = 4
 _UNSPACED = (
@@ -31,6 +35,17 @@ _UNSPACED = (
 def token_limit(seconds: float, most: int) -> int:
     """The most tokens that so much audio may hold, and never more than `most`."""
     return min(most, int(MAX_TOKENS_PER_SECOND * seconds) + TOKENS_AT_ONCE)
+
+
+def is_noise(no_speech: float, probabilities: Sequence[float], threshold: float | None) -> bool:
+    """Whether tokens of these probabilities are rather noise: `no_speech`, the probability that the text ends where it begins,
+    is at least `threshold` times that of a share of the tokens, so that a short text is not doubted for one unclear word. None:
+    never. (Whisper asks both numbers against thresholds of their own: Radford et al. 2022, section 4.5.)"""
+    if threshold is None or not probabilities:
+        return False
+    mean_log = math.fsum(math.log(max(p, 1e-9)) for p in probabilities) / len(probabilities)
+    compared = DOUBT_SHARE * min(len(probabilities), DOUBT_TOKENS)
+    return math.log(max(no_speech, 1e-30)) >= math.log(threshold) + compared * mean_log
 
 
 def without_loop(tokens: Sequence[int]) -> tuple[int, ...]:

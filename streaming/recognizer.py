@@ -6,8 +6,8 @@ final and computed once, for as long as the tokens before it hold. Ticks verify 
 committed behind one that falls, falls with it. The final pass at a soft end verifies every token by strict argmax and
 recomputes whatever differs, so its result is that of one decoding from scratch over the samples from the segment's start to
 the soft end, for any arrival of the audio and any skipped tick; or, told to keep what was committed, it says how far that
-lies from the offline vectors. A model can have a `no_speech_threshold` (in the manner of Whisper's own): from this probability
-that the text ends where it begins, nothing is committed and nothing was said.
+lies from the offline vectors. Where the model knows noise (`no_speech_threshold`), ticks commit none
+of it and the final pass leaves it out.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from ..models.whisperpro import WhisperProConfig
 from .clock import ms_to_samples
 from .commit_log import Commit, CommitLog
 from .commit_policy import LIKELY, POLICIES, CommitPolicy, DraftToken, FinalPass
-from .guards import token_limit, without_loop
+from .guards import is_noise, token_limit, without_loop
 from .mel import MelStream
 
 Samples = NDArray[np.float32]
 CLOSES_FROM_SAMPLES = ms_to_samples(1_250)
-BELIEVED_TOKENS = 3
-"""Where a model tells noise from speech, a tick commits nothing before it has found so many tokens again."""
+BELIEVED_TOKENS, TICK_DOUBT = 4, 0.1
+"""Where a model tells noise from speech, a tick commits nothing before it has found so many tokens again, and nothing that is
+noise by this share of the threshold."""
 Result = TypeVar("Result")
 
 
@@ -147,12 +148,12 @@ class Recognizer:
             return Recognized((), None, self._draft)
         twice = _n_same(self._found, known[:agreed])
         self._found = known[:agreed]
-        sure = [p >= LIKELY or index < twice for index, p in enumerate(verified.probabilities, trusted)]
-        noise = not trusted and self._is_noise(verified)
-        believed = self._threshold is None or (agreed >= BELIEVED_TOKENS and not noise)
+        survived = verified.probabilities[: verified.agreed]
+        sure = [p >= LIKELY or index < twice for index, p in enumerate(survived, trusted)]
         length = committed if agreed >= committed else self._word_start((*known[:agreed], verified.next_token))
         retracted_to = self._retract(length)
         await self._extend(len(self._prefix) + length, known[length:agreed], verified)
+        believed = trusted or self._believes(verified.no_speech, survived)
         count = self._committable(known[:length], sure[length - trusted :]) if believed else length
         new = await self._commit(count - length, self._word_ends())
         self._n_kept = len(self.log)
@@ -167,10 +168,9 @@ class Recognizer:
             return await self._finish_behind(self.log.commits)
         known = (*self.log.tokens, *self._draft)
         verified = await self._verify(self._prefix, known)
-        if self._is_noise(verified):
+        probabilities = await self._extend(len(self._prefix), known[: verified.agreed], verified)
+        if is_noise(verified.no_speech, probabilities, self._config.no_speech_threshold):
             self._draft = ()
-        else:
-            await self._extend(len(self._prefix), known[: verified.agreed], verified)
         tokens = self._draft
         ends = self._word_ends(tokens)
         wanted = [self._visible(end) for end in ends]
@@ -263,16 +263,16 @@ class Recognizer:
         assert isinstance(verified, Verified)
         return verified
 
-    @property
-    def _threshold(self) -> float | None:
-        return self._config.no_speech_threshold
+    def _believes(self, no_speech: float, survived: Sequence[float]) -> bool:
+        """Whether a tick that has found tokens of these probabilities again may take them for words."""
+        threshold = self._config.no_speech_threshold
+        if threshold is None:
+            return True
+        return len(survived) >= BELIEVED_TOKENS and not is_noise(no_speech, survived, TICK_DOUBT * threshold)
 
-    def _is_noise(self, verified: Verified) -> bool:
-        """Whether the model thinks it possible enough that nothing was said; `verified` from the segment's first token on."""
-        return self._threshold is not None and verified.no_speech >= self._threshold
-
-    async def _extend(self, prefix_length: int, survived: tuple[int, ...], verified: Verified) -> None:
-        """Sets the draft to the surviving tokens and those decoded behind them."""
+    async def _extend(self, prefix_length: int, survived: tuple[int, ...], verified: Verified) -> tuple[float, ...]:
+        """Sets the draft to the surviving tokens and those decoded behind them; gives the probabilities of all that were
+        verified or decoded."""
         so_far = prefix_length - len(self._prefix) + len(survived)
         seconds = self.stream.frames * self._config.frame_samples / 16_000
         limit = token_limit(seconds, self._config.max_tokens) - so_far
@@ -284,6 +284,7 @@ class Recognizer:
         sound = without_loop(whole)
         self._draft = sound[len(committed) :]
         self._draft_ended = extended.ended and len(sound) == len(whole)
+        return (*verified.probabilities, *extended.probabilities)[: verified.agreed + len(extended.tokens)]
 
     def _word_ends(self, tokens: tuple[int, ...] | None = None) -> list[int]:
         """Frame in which the word of each of `tokens` ends once the audio has ended, or of each token so far while it goes

@@ -51,16 +51,20 @@ class Offline:
             mel = np.concatenate([mel, mel[-1:]])
         frames = torch.tensor([len(mel) // 2])
         states = self.speech.encode(torch.from_numpy(mel.T)[None], frames)
-        tokens = [config.start_of_transcript]
+        tokens, logs = [config.start_of_transcript], list[tuple[float, float]]()
         while len(tokens) <= config.max_tokens:
             visible = frames[:, None].expand(1, len(tokens))
             hidden = self.speech.decode(torch.tensor([tokens]), states, visible)
-            scores = self.speech.token_logits(hidden[0, -1])
+            scores = self.speech.token_logits(hidden[0, -1]).log_softmax(-1)
             best = int(scores.argmax())
-            nothing_said = len(tokens) == 1 and scores.softmax(-1)[config.end_of_text] >= (config.no_speech_threshold or 1)
-            if best == config.end_of_text or nothing_said:
+            if best == config.end_of_text:
                 break
+            logs.append((float(scores[best]), float(scores[config.end_of_text])))
             tokens.append(best)
+        if logs and config.no_speech_threshold:
+            said, nothing = np.array(logs)[:, 0].mean(), logs[0][1]
+            if nothing - 0.2 * min(len(logs), 23) * said >= np.log(config.no_speech_threshold):
+                tokens = tokens[:1]
         text = list(without_loop(tokens[1:]))
         path = spikes(self.speech.ctc(states)[0].argmax(-1).numpy(), config.pad)
         ends = final_token_frames(path, text, int(frames))

@@ -57,6 +57,12 @@ def noise(seed: int, n: int) -> np.ndarray:
     return (rng.standard_normal(n) * np.repeat(rng.random(n // 1000 + 1), 1000)[:n]).astype(np.float32)
 
 
+def doubt(logs: Sequence[tuple[float, float]]) -> float:
+    """Of log-probabilities of tokens, each beside that of the end in its place: what is compared with the logarithm of the
+    threshold under which something was said."""
+    return logs[0][1] - 0.2 * min(len(logs), 23) * float(np.mean([said for said, _ in logs]))
+
+
 @torch.inference_mode()
 def offline(
     samples: np.ndarray,
@@ -75,14 +81,18 @@ def offline(
         return (), np.zeros((0, config.d_model), np.float32)
     states = model.encode(torch.from_numpy(mel.T.copy())[None], frames)
     prefix = [config.start_of_previous, *prompt, config.start_of_transcript] if prompt else [config.start_of_transcript]
-    text: list[int] = []
+    text, logs = list[int](), list[tuple[float, float]]()
     for _ in range(min(config.max_tokens, int(12 * int(frames) * config.frame_samples / 16_000) + 8)):
         ids = torch.tensor([[*prefix, *text]])
         hidden = model.decode(ids, states, frames[:, None].expand(1, ids.shape[1]))
-        best = int(model.token_logits(hidden[0, -1]).argmax())
+        scores = model.token_logits(hidden[0, -1]).log_softmax(-1)
+        best = int(scores.argmax())
         if best == config.end_of_text:
             break
         text.append(best)
+        logs.append((float(scores[best]), float(scores[config.end_of_text])))
+    if logs and config.no_speech_threshold is not None and doubt(logs) >= np.log(config.no_speech_threshold):
+        text = []
     text = list(without_loop(text))
     path = spikes(model.ctc(states)[0].argmax(-1).numpy(), config.pad)
     ends = word_end_frames(final_token_frames(path, text, int(frames)), [starts_word[token] for token in text])

@@ -96,7 +96,7 @@ class VoiceSettings(_Group):
 class TurnSettings(_Group):
     """When the user's turn is over."""
 
-    soft_end_silence_ms: int = Field(default=200, ge=40, le=5000)
+    soft_end_silence_ms: int = Field(default=100, ge=40, le=5000)
     """Milliseconds of silence after which a reply is prepared, though the turn may still go on."""
     end_silence_ms: int = Field(default=640, ge=40, le=10_000)
     """Milliseconds of silence that end the turn where endpointing is vad."""
