@@ -96,7 +96,7 @@ class Listener:
         self.tone: tuple[str, float] = NO_TONE
         self.start_samples = self._end_samples = self._fed_samples = self._skip_until = 0
         self._ticked_samples = self._asked_samples = self._now = self._voiced_samples = 0
-        self._silent_since = self._pause_samples = 0
+        self._silent_since = self._pause_samples = self._finished_samples = 0
         self._is_final = False
         self.skipped_ticks = 0
 
@@ -232,7 +232,7 @@ class Listener:
 
     async def finish(self) -> Report:
         """The final pass at a soft end."""
-        self._is_final = True
+        self._is_final, self._finished_samples = True, self._fed_samples
         try:
             return self._report(await self._turn.finish())
         finally:
@@ -240,7 +240,8 @@ class Listener:
 
     def resume(self) -> Report:
         """Speech goes on after a soft end."""
-        return self._report(self._turn.resume(self._pause_samples))
+        paused = self._silent_since <= self._finished_samples  # else the final pass was forced while somebody spoke
+        return self._report(self._turn.resume(self._pause_samples if paused else 0))
 
     def _feed(self) -> None:
         if self._now > self._fed_samples:

@@ -84,7 +84,7 @@ class TurnSettings:
     starting_ms: int = 128
     """How long such a piece keeps an ending turn open until the detector is sure."""
     judge_silence_ms: int = 200
-    """Silence after words over the reply at which they are judged."""
+    """Silence after words over the reply at which they are judged; no less than that of a soft end."""
     duck_voice_ms: int = 96
     """Voice over the reply that makes it step back."""
     cancel_voice_ms: int = 800
@@ -255,7 +255,7 @@ class TurnMachine:
             self._ducked = True
             return Decision.DUCK
         silent = self._silent_since_ms
-        if silent is not None and now_ms - silent >= self.settings.judge_silence_ms:
+        if silent is not None and now_ms - silent >= max(self.settings.judge_silence_ms, self.settings.soft_end_silence_ms):
             return Decision.JUDGE
         return None
 

@@ -46,13 +46,14 @@ class CudaCapture:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._pool = torch.cuda.graph_pool_handle()
+        self._side = torch.cuda.Stream(device)  # one for all: each stream has a workspace of its own
 
     def __call__(self, forward: Forward) -> Forward:
         """The replay of a forward; its result lies where the recorded one lay, until the next replay of any."""
-        with torch.cuda.device(self._device):
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
+        # The stream is named, so that a recording that breaks off does not leave this thread on another one.
+        with torch.cuda.device(self._device), torch.cuda.stream(torch.cuda.current_stream(self._device)):
+            self._side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._side):
                 forward()
             torch.cuda.synchronize()
             graph = torch.cuda.CUDAGraph()

@@ -32,7 +32,7 @@ def upload(values: Sequence[object] | npt.NDArray[np.float32], device: torch.dev
     """Numbers as a tensor on the device. Never waits for a GPU: pinned memory, copied in the order of its work."""
     if device.type != "cuda":
         return torch.tensor(values, dtype=dtype, device=device)
-    return torch.tensor(values, dtype=dtype, pin_memory=True).to(device, non_blocking=True)
+    return torch.tensor(values, dtype=dtype).pin_memory().to(device, non_blocking=True)
 
 
 class InputRow(Protocol):

@@ -164,7 +164,7 @@ class Recognizer:
         await self._encode(Encode(self.stream, self._take_pending(), self._mel.tail()))
         if not self.stream.frames:
             return Recognized((), self._retract(0), ())
-        if self._final_pass == "keep":
+        if self._final_pass == "keep" and len(self.log):
             return await self._finish_behind(self.log.commits)
         known = (*self.log.tokens, *self._draft)
         verified = await self._verify(self._prefix, known)
