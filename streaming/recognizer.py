@@ -30,7 +30,7 @@ from .mel import MelStream
 
 Samples = NDArray[np.float32]
 CLOSES_FROM_SAMPLES = ms_to_samples(1_250)
-BELIEVED_TOKENS, TICK_DOUBT = 4, 0.1
+BELIEVED_TOKENS, TICK_DOUBT = 2, 0.1
 """Where a model tells noise from speech, a tick commits nothing before it has found so many tokens again, and nothing that is
 noise by this share of the threshold."""
 Result = TypeVar("Result")
