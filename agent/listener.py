@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from time import perf_counter
 from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerFast
 
 from ..engine import Engine, SpeechDone, Urgency
 from ..models.checkpoint import Checkpoint
@@ -105,8 +107,7 @@ class Listener:
         it was trained for: `carried_tokens` in its config, else none."""
         speech = checkpoint.speech
         tokenizer = speech.tokenizer if isinstance(speech, FullWhisper) else checkpoint.tokenizer
-        pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-        starts_word, settings = word_starts(pieces), self._settings
+        starts_word, settings = _word_starts_of(tokenizer), self._settings
         if isinstance(speech, FullWhisper):
             self._prosody = self._prosody and speech.feature_dim > 0
             language = None if settings.language is None else speech.language_id(settings.language)
@@ -291,3 +292,10 @@ class Listener:
         n_words = round(len(self.words) * (self._fed_samples - begin) / (self._fed_samples - self.start_samples))
         signal = measure(self._ring.read(begin, self._fed_samples), n_words)
         return {"label": label, "confidence": round(confidence, 3), **asdict(signal)}
+
+
+@lru_cache(maxsize=4)
+def _word_starts_of(tokenizer: PreTrainedTokenizerFast) -> list[bool]:
+    """For each token whether a word begins with it. Asked once for each model: for 150,000 tokens it takes a third of a second,
+    in which every other session of the event loop would wait."""
+    return word_starts(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))
