@@ -66,7 +66,13 @@ class _Interrupted:
     turn_id: int | None
 
 
-_Input = _Sound | _Typed | _Decided | _Interrupted | Literal["commit", "end_audio", "check", "greet", "respond"]
+@dataclass(frozen=True, slots=True)
+class _Played:
+    total_ms: float
+    sent_samples: int
+
+
+_Input = _Sound | _Typed | _Decided | _Interrupted | _Played | Literal["commit", "end_audio", "check", "greet", "respond"]
 
 
 class Session:
@@ -191,8 +197,8 @@ class Session:
         """The transport has played the first `total_ms` of the current reply's audio, or estimates so."""
         if (reply := self._desk.reply) is not None:
             reply.ledger.played(total_ms, estimated)
-            if self._echo is not None:
-                self._echo.played(total_ms, round(self._sent_ms * SAMPLES_PER_MS))
+            if self._echo is not None and not self._inbox.full():  # in its place among the sounds, however far they wait
+                self._inbox.put_nowait(_Played(total_ms, round(self._sent_ms * SAMPLES_PER_MS)))
             if reply.synthesized and reply.ledger.is_played:
                 self._wake()
 
@@ -273,6 +279,8 @@ class Session:
                 reply = self._desk.reply
                 if item.turn_id is None or (reply is not None and reply.turn_id == item.turn_id):
                     await self._floor.interrupt()
+            case _Played() if self._echo is not None:
+                self._echo.played(item.total_ms, item.sent_samples)
             case "commit" | "end_audio":
                 if item == "end_audio" and self._resampler is not None:
                     await self._advance(self._resampler.flush())
@@ -284,7 +292,7 @@ class Session:
                 self._floor.speak_up(self._settings.greeting or "")
             case "respond":
                 await self._floor.respond()
-            case "check":
+            case _:
                 pass
         await self._desk.finish()
         await self._floor.carry_out()
