@@ -292,7 +292,7 @@ class Session:
                 self._floor.speak_up(self._settings.greeting or "")
             case "respond":
                 await self._floor.respond()
-            case _:
+            case "check" | _Played():
                 pass
         await self._desk.finish()
         await self._floor.carry_out()
