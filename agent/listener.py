@@ -21,7 +21,8 @@ from ..models.checkpoint import Checkpoint
 from ..models.errors import InputError
 from ..models.fusion import turn_vectors
 from ..models.speech_stream import Encode, Extend, Prosody, Verify
-from ..models.whisper_full import FullWhisper, Transcribe
+from ..models.whisper_decoding import Transcribe
+from ..models.whisper_full import FullWhisper
 from ..models.whisperpro import TONES
 from ..streaming.clock import SAMPLES_PER_MS, ms_to_samples
 from ..streaming.commit_policy import POLICIES, FinalPass, PolicyName

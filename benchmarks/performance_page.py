@@ -63,6 +63,7 @@ CPU = (
     Wanted("behind the silence, no speculation", "turn_end", BEHIND, "no speculation"),
     Wanted("eight callers, end of turn to first reply token", "callers", "N=8", BEHIND, "p95 <= 400 ms", _high),
     Wanted("callers with p95 of the whole under 500 ms", "callers", "p95 under 500 ms", "largest N", ">= 8", _count),
+    Wanted("any Whisper (base), 4 sessions recognized again", "recognizing", "S=4, 5 s", "together, drafted"),
     Wanted("memory of each further session", "callers", "each further session", "resident memory", "", _plain),
 )
 GPU = (
@@ -78,6 +79,7 @@ GPU = (
     Wanted("incremental append alone, utterance of 60 rows", "incremental", "history 512, utterance 60", "appended while spoken"),
     Wanted("encoder, window of 30 s, in a graph", "encoder", "30 s, B=1", "graphed"),
     Wanted("encoder, window of 5 s, in a graph", "encoder", "5 s, B=1", "graphed"),
+    Wanted("16 sessions recognized again", "recognizing", "S=16, 5 s", "together, drafted"),
     Wanted("behind the silence, speculation", "turn_end", BEHIND, "speculation", "p50 <= 150 ms"),
     Wanted("behind the silence, sequential", "turn_end", BEHIND, "sequential"),
     Wanted("callers with p95 of the whole under 500 ms", "callers", "p95 under 500 ms", "largest N", ">= 64", _count),

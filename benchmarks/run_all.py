@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from measuring import RESULTS, Line, read, table, wide_console
 
-SCRIPTS = ("appends", "decoding", "rollback", "incremental", "encoder", "turn_end", "callers")
+SCRIPTS = ("appends", "decoding", "rollback", "incremental", "encoder", "recognizing", "turn_end", "callers")
 KERNELS = "prosody_kernels"
 HERE = Path(__file__).parent
 

@@ -22,7 +22,8 @@ from textpro.models.alignment import final_token_frames, spikes, word_end_frames
 from textpro.models.checkpoint import Checkpoint, load_checkpoint
 from textpro.models.errors import InputError
 from textpro.models.fusion import Row, enough_vectors, user_rows
-from textpro.models.whisper_full import FullWhisper, Transcribe
+from textpro.models.whisper_decoding import Transcribe
+from textpro.models.whisper_full import FullWhisper
 from textpro.models.whisperpro import prosody_visible
 from textpro.streaming.mel import HOP_SAMPLES, WINDOW_SAMPLES, log_mel, mel_filters
 from textpro.streaming.synthesis import Synthesizer

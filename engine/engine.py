@@ -12,6 +12,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Self, overload
@@ -20,11 +21,12 @@ import torch
 
 from ..kernels.tiles import takes_triton
 from ..models.backbone import Backbone
+from ..models.cuda_graphs import CudaCapture
 from ..models.errors import EngineError, InputError
 from .admission import Admission
 from .context import Context
 from .delivery import Outbox, Reply, TokenChannel, TokenStream
-from .graphs import CudaCapture, StepGraphs
+from .graphs import StepGraphs
 from .jobs import Job, SpeechJob, WarmUp
 from .lanes import Lanes
 from .pace import Pace
@@ -43,6 +45,7 @@ from .work import (
     Evict,
     Fork,
     Forked,
+    Recorded,
     Replay,
     SpeechDone,
     SpeechItem,
@@ -110,6 +113,7 @@ class Engine:
         self._graphs = StepGraphs(backbone, slab, CudaCapture(backbone.device)) if takes_triton(slab.keys) else None
         replay = None if self._graphs is None else self._graphs.run
         self._lanes = Lanes(backbone, slab, self._residency, self._outbox, self._counters, row_budget, self._pace, replay)
+        self._model = speech
         self._speech = SpeechQueue(speech, self._outbox, self._counters, speech_batch, self._pace)
         self._inbox: SimpleQueue[Job | SpeechJob | WarmUp | None] = SimpleQueue()
         self._door = threading.Lock()
@@ -162,10 +166,10 @@ class Engine:
         return await reply.wait()
 
     async def warm_up(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Record the steps of common sizes as CUDA graphs, before the first session comes: it takes seconds. `progress`
-        is called on this loop with how many are done, and of how many. Without a GPU there is nothing to do. Raises
-        EngineError when the engine is closed meanwhile."""
-        if self._graphs is not None:
+        """Record the steps and the recognizer's passes of common sizes as CUDA graphs, before the first session comes: it takes
+        seconds. `progress` is called on this loop with how many are done, and of how many, of the steps and then of the
+        passes. Without a GPU there is nothing to do. Raises EngineError when the engine is closed meanwhile."""
+        if self._recorded:
             reply = Reply()
             self._submit(WarmUp(reply, progress))
             await reply.wait()
@@ -218,6 +222,11 @@ class Engine:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.aclose()
+
+    @property
+    def _recorded(self) -> list[Recorded]:
+        """What warming up records."""
+        return [one for one in (self._graphs, self._model) if isinstance(one, Recorded)]
 
     def _capacity(self) -> int | None:
         """Sessions that the measured costs leave room for."""
@@ -284,7 +293,7 @@ class Engine:
 
     def _warm_up(self, job: WarmUp) -> None:
         """Nothing else is done meanwhile; closing the engine ends it."""
-        receiver, steps = job.receiver, iter(()) if self._graphs is None else self._graphs.record()
+        receiver, steps = job.receiver, chain.from_iterable(recorded.record() for recorded in self._recorded)
         while self._closed_because is None and (found := next(steps, None)) is not None:
             self._outbox.post(receiver.loop, partial(job.progress, *found))
             self._outbox.flush()

@@ -8,7 +8,7 @@ one that only runs the forward, over the same buffers."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..models.backbone import Backbone, Packing, SlabRows, upload
+from ..models.cuda_graphs import Capture, Forward
 from .context import Entry
 from .slab import Slab
 from .step import LONGEST_SINGLE, StepPlan
@@ -23,9 +24,6 @@ from .step import LONGEST_SINGLE, StepPlan
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 FEW_WANTED = (8, 64)
 """Rows whose logits are computed in steps of more rows: appends want one row of each session, decodes want all."""
-
-Forward = Callable[[], Tensor]
-Capture = Callable[[Forward], Forward]
 
 _log = logging.getLogger(__name__)
 
@@ -37,34 +35,6 @@ def sizes(rows: tuple[int, ...] = ROWS) -> list[tuple[int, int]]:
 
 def _fewer(count: int) -> list[int]:
     return [wanted for wanted in reversed(FEW_WANTED) if wanted < count]
-
-
-class CudaCapture:
-    """Records forwards as CUDA graphs of a device that share one pool of memory: no two of them run at once. Calling it
-    runs the forward too, so that every kernel is compiled before it is recorded."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._pool = torch.cuda.graph_pool_handle()
-        self._side = torch.cuda.Stream(device)  # one for all: each stream has a workspace of its own
-
-    def __call__(self, forward: Forward) -> Forward:
-        """The replay of a forward; its result lies where the recorded one lay, until the next replay of any."""
-        # The stream is named, so that a recording that breaks off does not leave this thread on another one.
-        with torch.cuda.device(self._device), torch.cuda.stream(torch.cuda.current_stream(self._device)):
-            self._side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self._side):
-                forward()
-            torch.cuda.synchronize()
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-                result = forward()
-
-        def replay() -> Tensor:
-            graph.replay()
-            return result
-
-        return replay
 
 
 class StepGraphs:

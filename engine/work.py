@@ -5,9 +5,9 @@ answers is the time the engine was busy."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from .context import Context, Entry
 from .sampler import GREEDY, Sampling
@@ -147,6 +147,14 @@ class SpeechModel(Protocol):
     """
 
     def run(self, items: Sequence[SpeechItem]) -> Sequence[object]: ...
+
+
+@runtime_checkable
+class Recorded(Protocol):
+    """Runs faster once its common shapes are recorded. `record` does that and gives how many are done, and of how many, after
+    each; of none where there is nothing to gain."""
+
+    def record(self) -> Iterator[tuple[int, int]]: ...
 
 
 Work = ContextWork | SpeechItem

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 
 from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
+from ..models.whisper_decoding import Transcribe
 from ..models.whisper_encoder import SAMPLE_RATE, WINDOWS_S
-from ..models.whisper_full import FullWhisper, Transcribe
+from ..models.whisper_full import FullWhisper
 from .recognition import word_errors
 from .streaming_trace import Spoken
 

@@ -23,7 +23,8 @@ from ..models.checkpoint import Checkpoint
 from ..models.errors import DeviceError, InputError, TextProError
 from ..models.named import Pair, model_files, open_model
 from ..models.placing import PRECISIONS, likely_device, place
-from ..models.whisper_full import FullWhisper, Transcribe
+from ..models.whisper_decoding import Transcribe
+from ..models.whisper_full import FullWhisper
 from . import verify_checks as checks
 from .recognition import OfflineRecognizer
 from .verify_checks import Check, Limits

@@ -84,6 +84,12 @@ MODELS: Mapping[str, Shapes] = {
          "num_key_value_heads": 2, "max_position_embeddings": 2048},
         Fusion("interleaving", grouping="array_split"),
     ),
+    "random:0.5b": Shapes(
+        512, 6, 8, 2048, 80, 51_865, 3,
+        {"vocab_size": 151_936, "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
+         "num_attention_heads": 14, "num_key_value_heads": 2, "max_position_embeddings": 32_768},
+        Fusion("interleaving", grouping="array_split"),
+    ),
     "random:3b": Shapes(
         *_LARGE_V3,
         {"vocab_size": 151_936, "hidden_size": 2048, "intermediate_size": 11_008, "num_hidden_layers": 36,
@@ -97,7 +103,7 @@ MODELS: Mapping[str, Shapes] = {
         Fusion("interleaving", grouping="array_split"),
     ),
 }  # fmt: skip
-"""By name; `mini` is for tests."""
+"""By name; `mini` is for tests, 0.5b (whisper-base and Qwen2.5-0.5B) for processors."""
 
 
 class FixedLengthWhisper(FullWhisper):

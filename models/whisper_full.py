@@ -9,7 +9,7 @@ windows in `whisper_encoder.py`. The counterpart for causal encoders is `speech_
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -19,17 +19,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
+from .cuda_graphs import Capture, CudaCapture
 from .errors import CapacityError, CheckpointError, EngineError
-from .whisper_encoder import SAMPLE_RATE, WINDOWS_S, encode, window_samples
-from .whisper_prompt import Prompt, first_of, ids_of, start_of_previous
+from .whisper_decoding import GreedyDecoder, Row, Transcribe
+from .whisper_encoder import SAMPLE_RATE, WINDOWS_S, window_samples
+from .whisper_passes import MOST_ROWS, WhisperPasses
+from .whisper_prompt import Prompt, start_of_previous
 from .whisper_times import published_heads, token_ends
 
 MAX_TOKENS_PER_SECOND, TOKENS_AT_ONCE = 25, 8
 """A hypothesis faster than this is a loop; Whisper's own room is 15 a second over a full window."""
 MAX_PROMPT = 48
 """Tokens carried over a cut; more make loops likelier."""
-NO_SPEECH_ABOVE, UNSURE_BELOW = 0.6, -1.0
-"""Whisper's rule: no words where no-speech is this probable and the mean log-probability of the words this low."""
 
 ProsodyAt = Literal["predicts", "reads"]
 
@@ -47,21 +48,6 @@ class FullSettings:
     prosody_at: ProsodyAt = "predicts"
     alignment_heads: tuple[tuple[int, int], ...] = ()
     encoder_window_s: int | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Transcribe:
-    """Recognize all samples of a segment so far, float32 [n] at 16 kHz. `stream` stands for the segment, whose items keep
-    their order. `prosody`: vectors are wanted too. `prompt` are tokens of what was said right before; the last
-    `FullWhisper.max_prompt` of them count. `language`: its token, None: as the settings say, or found. `times`: so are the
-    ends of the tokens, where the checkpoint can tell them."""
-
-    stream: object
-    samples: NDArray[np.float32]
-    prosody: bool = False
-    prompt: tuple[int, ...] = ()
-    language: int | None = None
-    times: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,9 +84,8 @@ class FullWhisper:
         self._not_text = frozenset(tokenizer.get_added_vocab().values())
         self._prompt = Prompt(model, self.settings.language)
         generation = model.generation_config
-        self._ends = ids_of(first_of(generation, config, "eos_token_id"))
-        self._suppressed = ids_of(getattr(generation, "suppress_tokens", None))
-        self._begin_suppressed = ids_of(getattr(generation, "begin_suppress_tokens", None))
+        self._passes = WhisperPasses(self.model)
+        self._decoder = GreedyDecoder(self.model, self._passes, self._prompt)
         self._start_of_previous = start_of_previous(generation, tokenizer)
         self.max_prompt = 0 if self._start_of_previous is None else MAX_PROMPT
         self.window_samples: int = extractor.n_samples
@@ -112,35 +97,85 @@ class FullWhisper:
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def run(self, items: Sequence[Any]) -> list[object]:
-        """One `Transcribed` for each item, an exception where it failed."""
-        return [self._run(item) for item in items]
+        """One `Transcribed` for each item, an exception where it failed. Items whose windows are of one length share their
+        passes."""
+        results: dict[int, object] = {}
+        groups: dict[int, list[int]] = {}
+        for place, item in enumerate(items):
+            if not isinstance(item, Transcribe):
+                raise EngineError(f"{type(item).__name__} is no work for a full Whisper: expected Transcribe")
+            n_samples, window = len(item.samples), self.window_samples
+            if n_samples > window:
+                told = f"{n_samples} samples do not fit into the window of {window}: cut the turn before"
+                results[place] = CapacityError(told)
+            elif n_samples:
+                groups.setdefault(self._window(n_samples), []).append(place)
+            else:
+                results[place] = Transcribed((), np.zeros((0, self.feature_dim), np.float32))
+        for places in groups.values():
+            for first in range(0, len(places), MOST_ROWS):
+                some = places[first : first + MOST_ROWS]
+                results.update(zip(some, self._together([items[place] for place in some]), strict=True))
+        return [results[place] for place in range(len(items))]
 
-    def _run(self, item: object) -> object:
-        if not isinstance(item, Transcribe):
-            raise EngineError(f"{type(item).__name__} is no work for a full Whisper: expected Transcribe")
-        try:
-            return self.transcribe(item)
-        except Exception as error:
-            return error
-
-    @torch.inference_mode()
     def transcribe(self, item: Transcribe) -> Transcribed:
         """See `Transcribe`. Raises CapacityError for more samples than the window holds."""
-        n_samples = len(item.samples)
-        if n_samples > self.window_samples:
-            raise CapacityError(f"{n_samples} samples do not fit into the window of {self.window_samples}: cut the turn before")
-        if not n_samples:
-            return Transcribed((), np.zeros((0, self.feature_dim), np.float32))
-        states = self.encode(item.samples)
-        prompt, generated, language = self._decode(states, item)
-        is_text = [token not in self._not_text for token in generated]
-        vectors, ends = np.zeros((len(generated), 0), np.float32), None
-        if item.prosody and self.settings.prosody_layer is not None:
-            vectors = self._vectors(states, prompt, generated, self.settings.prosody_layer)
-        if item.times and self.alignment_heads:
-            ends = token_ends(self.model, self.alignment_heads, states, prompt, generated, n_samples)[np.array(is_text, bool)]
-        tokens = tuple(token for token, kept in zip(generated, is_text, strict=True) if kept)
-        return Transcribed(tokens, vectors[np.array(is_text, bool)], *language, ends)
+        (result,) = self.run([item])
+        if isinstance(result, Exception):
+            raise result
+        assert isinstance(result, Transcribed)
+        return result
+
+    def record(self, capture: Capture | None = None) -> Iterator[tuple[int, int]]:
+        """Record the passes of common sizes as CUDA graphs, on a GPU, or by `capture`; see `WhisperPasses.record`."""
+        if capture is None and self.model.device.type == "cuda":
+            capture = CudaCapture(self.model.device)
+        if capture is None:
+            return iter(())
+        shortest, lengths = self.settings.encoder_window_s, {self.window_samples}
+        if shortest is not None:
+            lengths |= {self._window(min(seconds * SAMPLE_RATE, self.window_samples)) for seconds in WINDOWS_S}
+        return self._passes.record(capture, [samples // self.extractor.hop_length for samples in sorted(lengths)])
+
+    def _together(self, items: Sequence[Transcribe]) -> list[Transcribed | Exception]:
+        """The results of a common pass; where that fails, of each alone, so that only the guilty fail."""
+        try:
+            return list(self._transcribe(items))
+        except Exception as error:
+            if len(items) == 1:
+                return [error]
+            return [result for item in items for result in self._together([item])]
+
+    @torch.inference_mode()
+    def _transcribe(self, items: Sequence[Transcribe]) -> list[Transcribed]:
+        """Of items whose windows are of one length."""
+        states = self._passes.encode(self._features([item.samples for item in items]))
+        rows = [Row(item, self._previous(item.prompt), self._limit(item)) for item in items]
+        self._passes.open(states)
+        self._decoder.decode(rows)
+        layer, results = self.settings.prosody_layer, []
+        wanted = [layer is not None and row.item.prosody and bool(row.generated) for row in rows]
+        vectors = self._vectors(rows, wanted, layer) if layer is not None and any(wanted) else None
+        for place, row in enumerate(rows):
+            is_text = np.array([token not in self._not_text for token in row.generated], bool)
+            own = np.zeros((len(row.generated), self.feature_dim if row.item.prosody else 0), np.float32)
+            if vectors is not None and wanted[place]:
+                first = len(row.prompt) - (self.settings.prosody_at == "predicts")
+                own = vectors[place, first : first + len(row.generated)]
+            ends = None
+            if row.item.times and self.alignment_heads:
+                alone, n_samples = states[place : place + 1], len(row.item.samples)
+                ends = token_ends(self.model, self.alignment_heads, alone, row.prompt, row.generated, n_samples)[is_text]
+            tokens = tuple(token for token, kept in zip(row.generated, is_text, strict=True) if kept)
+            results.append(Transcribed(tokens, own[is_text].copy(), row.language, row.language_probability, ends))
+        return results
+
+    def _vectors(self, rows: Sequence[Row], wanted: Sequence[bool], layer: int) -> NDArray[np.float32]:
+        """Decoder states of all tokens of the wanted rows, [rows, positions, dim], from one parallel pass."""
+        pieces = [(*row.prompt, *row.generated) if want else row.prompt[:1] for row, want in zip(rows, wanted, strict=True)]
+        depth = None if layer == self.model.config.decoder_layers else layer
+        states: NDArray[np.float32] = self._passes.read(pieces, [0] * len(rows), depth).float().cpu().numpy()
+        return states
 
     def language_id(self, language: str) -> int | None:
         """The token of a language by code or English name; None where the prompt has no place for it. CheckpointError for
@@ -154,12 +189,24 @@ class FullWhisper:
 
     def encode(self, samples: NDArray[np.float32]) -> Tensor:
         """Encoder states [1, frames, dim] of samples [n] at 16 kHz in their padded window, the shortest that is allowed."""
-        window = self.window_samples
-        if self.settings.encoder_window_s is not None:
-            window = window_samples(len(samples), self.settings.encoder_window_s, window)
-        padded = self.extractor(samples, sampling_rate=SAMPLE_RATE, return_tensors="pt", max_length=window)
-        features = padded["input_features"].to(self.model.device, self.model.dtype)
-        return encode(self.model.model.encoder, features)
+        return self._passes.encode(self._features([samples]))
+
+    def _window(self, n_samples: int) -> int:
+        """Samples of the window that so many are padded to."""
+        if self.settings.encoder_window_s is None:
+            return self.window_samples
+        return window_samples(n_samples, self.settings.encoder_window_s, self.window_samples)
+
+    def _features(self, samples: Sequence[NDArray[np.float32]]) -> Tensor:
+        """Log-mels [rows, n_mels, frames] of segments whose windows are of one length."""
+        window, device = self._window(max(map(len, samples))), self.model.device
+        padded = self.extractor(
+            [*samples], sampling_rate=SAMPLE_RATE, return_tensors="pt", max_length=window, device=str(device)
+        )
+        return padded["input_features"].to(device, self.model.dtype)
+
+    def _limit(self, item: Transcribe) -> int:
+        return self.token_limit(len(item.samples), len(self._previous(item.prompt)))
 
     def prompt(self, language: int | None = None) -> tuple[int, ...]:
         """What stands before the text, for a language's token or the one that the settings name."""
@@ -170,46 +217,6 @@ class FullWhisper:
         if self._start_of_previous is None or not prompt:
             return ()
         return (self._start_of_previous, *prompt[-self.max_prompt :])
-
-    def _decode(self, states: Tensor, item: Transcribe) -> tuple[tuple[int, ...], list[int], tuple[int | None, float]]:
-        """The prompt, the tokens that greedy decoding puts behind it (end-of-text left out; none for no speech), and the
-        language with its probability."""
-        previous, n_samples = self._previous(item.prompt), len(item.samples)
-        scores, cache = self._step((*previous, self._prompt.start), states, None)
-        no_speech = self._prompt.no_speech_probability(scores)
-        language = self._prompt.choose_language(scores, item.language)
-        behind_start = self._prompt.behind_start(language[0])
-        if behind_start:
-            scores, cache = self._step(behind_start, states, cache)
-        scores[self._begin_suppressed] = -torch.inf
-        generated, logprobs, limit = list[int](), list[float](), self.token_limit(n_samples, len(previous))
-        while True:
-            scores[self._suppressed] = -torch.inf
-            token = int(scores.argmax())
-            logprobs.append(float(scores.log_softmax(-1)[token]))
-            if token in self._ends or len(generated) == limit:
-                break
-            generated.append(token)
-            if len(generated) < limit:
-                scores, cache = self._step((token,), states, cache)
-        if no_speech > NO_SPEECH_ABOVE and sum(logprobs) / len(logprobs) < UNSURE_BELOW:
-            generated = []
-        return (*previous, self._prompt.start, *behind_start), generated, language
-
-    def _step(self, tokens: Sequence[int], states: Tensor, cache: Any) -> tuple[Tensor, Any]:
-        """Scores [vocab] behind `tokens` in fp32, and the cache that holds them."""
-        ids = torch.tensor([tokens], device=states.device)
-        output = self.model.model.decoder(input_ids=ids, encoder_hidden_states=states, past_key_values=cache, use_cache=True)
-        return self.model.proj_out(output.last_hidden_state[0, -1]).float(), output.past_key_values
-
-    def _vectors(self, states: Tensor, prompt: tuple[int, ...], generated: list[int], layer: int) -> NDArray[np.float32]:
-        """Decoder states of the generated tokens, [n_tokens, dim], from one parallel pass."""
-        ids = torch.tensor([[*prompt, *generated]], device=states.device)
-        output = self.model.model.decoder(input_ids=ids, encoder_hidden_states=states, use_cache=False, output_hidden_states=True)
-        first = len(prompt) - (self.settings.prosody_at == "predicts")
-        hidden = output.hidden_states[layer][0, first : first + len(generated)]
-        vectors: NDArray[np.float32] = hidden.float().cpu().numpy().copy()
-        return vectors
 
 
 def _check_parts(

@@ -55,6 +55,10 @@ class Prompt:
         """The language that is wanted, or else the one that the settings name."""
         return self._language if wanted is None else wanted
 
+    def is_known(self, wanted: int | None) -> bool:
+        """Whether the language is known before anything was heard."""
+        return not self._languages or self.named(wanted) is not None
+
     def behind_start(self, language: int | None) -> tuple[int, ...]:
         """The prompt without its first token."""
         return self._rest if language is None else (language, *self._rest)

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from ..engine import SpeechDone
 from ..models.alignment import word_end_frames
-from ..models.whisper_full import Transcribe, Transcribed
+from ..models.whisper_decoding import Transcribe
+from ..models.whisper_full import Transcribed
 from ..models.whisper_times import ENCODER_FRAME_SAMPLES
 from .clock import SAMPLE_RATE
 from .commit_log import Commit, CommitLog
@@ -181,7 +182,8 @@ class FullRecognizer:
         self._pieces = [samples]
         self._tried_samples = len(samples)
         timed = times and bool(self._starts_word)
-        done = await self._run(Transcribe(self._turn, samples[:n_samples], prosody, self._prompt, self._language, timed))
+        item = Transcribe(self._turn, samples[:n_samples], prosody, self._prompt, self._language, timed, self._guess)
+        done = await self._run(item)
         assert isinstance(done.value, Transcribed)
         self._wait_samples = max(TICK_SAMPLES, round(COST_FACTOR * done.seconds * SAMPLE_RATE))
         value = done.value

@@ -24,6 +24,7 @@ PROVIDERS = {
     },
     "incremental": {"appended while spoken", "utterance at the end", "all at the end"},
     "encoder": {"eager"},
+    "recognizing": {"together, drafted", "together", "one by one", "transformers"},
 }  # fmt: skip
 SMALLER = {"appends": ("--length", "24", "--rounds", "2"), "decoding": ("--batches", "1", "6", "--lengths", "12")}
 
@@ -65,7 +66,7 @@ def test_a_benchmark_measures_each_way_in_each_case(script, name: str, tmp_path:
     cases = {one.case for one in lines}
     assert {(one.case, one.provider) for one in lines} == {(case, way) for case in cases for way in PROVIDERS[name]}
     assert all(one.p50 > 0 and one.unit == "ms" for one in lines)
-    if name in ("decoding", "encoder"):
+    if name in ("decoding", "encoder", "recognizing"):
         assert all(one.floor is not None and one.floor > 0 for one in lines)
 
 

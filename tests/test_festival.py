@@ -8,8 +8,9 @@ import pytest
 from requirements import require_program
 from textpro.models.errors import InputError
 from textpro.training import festival
-from textpro.training.festival import Stored, speak_corpus
+from textpro.training.festival import speak_corpus
 from textpro.training.speech_corpus import Speech
+from textpro.training.stored_speech import StoredSpeech
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def corpus(tmp_path_factory):
 
 
 def test_sentences_come_with_the_times_of_their_words(corpus):
-    stored = Stored.read(corpus)
+    stored = StoredSpeech.read(corpus)
     assert len(stored.utterances) > 12
     for pcm, words, starts, ends in stored.utterances:
         assert len(words) == len(starts) == len(ends)
@@ -41,7 +42,7 @@ def test_a_second_run_speaks_only_what_is_missing(corpus, monkeypatch):
 
 
 def test_a_longer_utterance_keeps_its_words_in_place(corpus):
-    stored = Stored.read(corpus)
+    stored = StoredSpeech.read(corpus)
     plain, slow = stored.draw(random.Random(3), 1.0), stored.draw(random.Random(3), 1.2)
     assert slow.words == plain.words
     assert len(slow.samples) == pytest.approx(1.2 * len(plain.samples), rel=0.01)
@@ -49,8 +50,8 @@ def test_a_longer_utterance_keeps_its_words_in_place(corpus):
 
 
 def test_training_draws_a_share_of_its_sentences_from_it(corpus):
-    stored = Stored.read(corpus)
-    speech = Speech(5, stored=stored)
+    stored = StoredSpeech.read(corpus)
+    speech = Speech(5, stored=[stored])
     texts = {words for _, words, _, _ in stored.utterances}
     drawn = [speech.one() for _ in range(150)]
     share = sum(one.words in texts and one.tone is None for one in drawn) / len(drawn)
@@ -59,4 +60,4 @@ def test_training_draws_a_share_of_its_sentences_from_it(corpus):
 
 def test_an_empty_folder_says_what_to_run(tmp_path):
     with pytest.raises(InputError, match="train festival"):
-        Stored.read(tmp_path)
+        StoredSpeech.read(tmp_path)

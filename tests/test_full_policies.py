@@ -15,7 +15,8 @@ from following_whisper import HEAD, write_following
 from small_pair import PlainWhisper, example_audio, write_whisper
 from textpro.engine import SpeechDone
 from textpro.models.pair import load_full_whisper
-from textpro.models.whisper_full import FullSettings, FullWhisper, Transcribe, Transcribed
+from textpro.models.whisper_decoding import Transcribe
+from textpro.models.whisper_full import FullSettings, FullWhisper, Transcribed
 from textpro.streaming.commit_policy import POLICIES
 from textpro.streaming.full_recognizer import SETTLED_SAMPLES, FullRecognizer
 from textpro.streaming.guards import word_starts

@@ -10,7 +10,8 @@ import pytest
 
 from textpro.engine import SpeechDone
 from textpro.models.fusion import Fusion, enough_vectors, user_rows
-from textpro.models.whisper_full import Transcribe, Transcribed
+from textpro.models.whisper_decoding import Transcribe
+from textpro.models.whisper_full import Transcribed
 from textpro.streaming.full_recognizer import FullRecognizer
 
 

@@ -12,7 +12,8 @@ from small_pair import PlainWhisper, example_audio, write_whisper
 from textpro.engine import SpeechDone
 from textpro.models.errors import CheckpointError
 from textpro.models.pair import load_full_whisper
-from textpro.models.whisper_full import FullSettings, Transcribe, Transcribed
+from textpro.models.whisper_decoding import Transcribe
+from textpro.models.whisper_full import FullSettings, Transcribed
 from textpro.streaming.full_recognizer import LOCK_SAMPLES, FullRecognizer
 
 SAD, HAPPY = example_audio("lost_keys_sad.wav"), example_audio("lost_keys_happy.wav")

@@ -13,7 +13,8 @@ import torch
 from small_pair import FEATURES, PLAIN_TOKENS, PlainWhisper, example_audio, write_whisper
 from textpro.models.errors import CapacityError, CheckpointError, EngineError
 from textpro.models.pair import load_full_whisper
-from textpro.models.whisper_full import FullSettings, FullWhisper, Transcribe, Transcribed
+from textpro.models.whisper_decoding import Transcribe
+from textpro.models.whisper_full import FullSettings, FullWhisper, Transcribed
 
 SAD, HAPPY = example_audio("lost_keys_sad.wav"), example_audio("lost_keys_happy.wav")
 ENDS_ITSELF, CUT_BY_THE_LIMIT = HAPPY, SAD  # with the weights of `write_whisper`

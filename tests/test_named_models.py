@@ -17,7 +17,8 @@ from textpro.models.named import join_released, open_model
 from textpro.models.presets import PRESETS
 from textpro.models.released import load_released
 from textpro.models.speech_stream import StreamingWhisperPro
-from textpro.models.whisper_full import FullWhisper, Transcribe
+from textpro.models.whisper_decoding import Transcribe
+from textpro.models.whisper_full import FullWhisper
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from random_speech import CONFIG, STARTS_WORD, noise, offline, recognizer
 from textpro.engine import SpeechDone
 from textpro.models.fusion import Fusion, turn_vectors, user_rows
-from textpro.models.whisper_full import Transcribe, Transcribed
+from textpro.models.whisper_decoding import Transcribe
+from textpro.models.whisper_full import Transcribed
 from textpro.streaming.full_recognizer import FullRecognizer
 from textpro.streaming.recognizer import Gap
 from textpro.streaming.segments import LongTurn, quietest

@@ -14,10 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from requirements import require_cuda, require_module
 from textpro.engine.context import Context
-from textpro.engine.graphs import CudaCapture, Forward, StepGraphs, sizes
+from textpro.engine.graphs import StepGraphs, sizes
 from textpro.engine.slab import Slab
 from textpro.engine.step import LONGEST_SINGLE, Piece, plan_step, run_step
 from textpro.models.backbone import Backbone
+from textpro.models.cuda_graphs import CudaCapture, Forward
 from tiny_backbone import VOCAB, make_backbone, make_entries, make_slab
 
 BACKBONE, _ = make_backbone()

@@ -10,8 +10,9 @@ import torch
 from requirements import require_cuda, require_module
 from textpro.engine import Append, Decode, Engine
 from textpro.engine.context import Context
-from textpro.engine.graphs import Forward, StepGraphs, sizes
+from textpro.engine.graphs import StepGraphs, sizes
 from textpro.engine.slab import Slab
+from textpro.models.cuda_graphs import Forward
 from textpro.models.errors import EngineError
 from tiny_backbone import make_backbone, make_entries
 

@@ -18,7 +18,8 @@ from small_pair import PlainWhisper, example_audio, write_whisper
 from textpro.engine import SpeechDone
 from textpro.models.errors import CheckpointError
 from textpro.models.pair import load_full_whisper
-from textpro.models.whisper_full import FullSettings, FullWhisper, Transcribe, Transcribed
+from textpro.models.whisper_decoding import Transcribe
+from textpro.models.whisper_full import FullSettings, FullWhisper, Transcribed
 from textpro.models.whisper_times import published_heads, row_starts, token_ends
 from textpro.streaming.full_recognizer import FullRecognizer
 from textpro.streaming.guards import word_starts

@@ -18,8 +18,9 @@ from textpro.evaluation.streaming_trace import Spoken
 from textpro.evaluation.streaming_windows import WindowResult, measure_windows, shortest_allowed
 from textpro.models.errors import CheckpointError
 from textpro.models.pair import load_full_whisper
+from textpro.models.whisper_decoding import Transcribe
 from textpro.models.whisper_encoder import WINDOWS_S, encode, window_samples
-from textpro.models.whisper_full import FullSettings, FullWhisper, Transcribe
+from textpro.models.whisper_full import FullSettings, FullWhisper
 
 HAPPY = example_audio("lost_keys_happy.wav")
 

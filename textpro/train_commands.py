@@ -78,6 +78,24 @@ def festival(
 
 
 @train.command()
+def pico(
+    folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the sentences are written.")] = Path("runs/pico"),
+    sentences: Annotated[int, typer.Option(min=1, help="How many are spoken.")] = 6000,
+    seed: Annotated[int, typer.Option(help="Other sentences.")] = 1,
+    aligner: Annotated[Path, typer.Option(metavar="FOLDER", help="The model that times the words.")] = Path("models/tiny"),
+) -> None:
+    """Sentences by a third synthesizer (SVOX Pico) for the recognizer: train whisperpro --set pico=FOLDER."""
+    with clean_exit():
+        from rich.progress import Progress
+
+        from .training.pico import speak_corpus
+
+        with Progress(transient=True) as bar:
+            task = bar.add_task("speaking", total=sentences)
+            speak_corpus(folder, sentences, seed, aligner, lambda done: bar.update(task, completed=done))
+
+
+@train.command()
 def whisperpro(folder: Folder = Path("runs/whisperpro"), changes: Changes = None) -> None:
     """The recognizer with prosody. Hours on two cores; the log is log.csv in the folder."""
     with clean_exit():

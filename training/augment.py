@@ -1,4 +1,4 @@
-"""What happens to a voice between the mouth and the file: gain, room, noise, babble, telephone, tract, masks.
+"""What happens to a voice between the mouth and the file: gain, spectrum, room, noise, babble, telephone, tract, masks.
 
 All functions take and give float32 at 16 kHz and never change the length, so word times stay true.
 """
@@ -50,6 +50,15 @@ def room(samples: FloatArray, rng: np.random.Generator) -> FloatArray:
     size = _power_of_two(len(samples) + n)
     wet = np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(response, size), size)[: len(samples)]
     return wet.astype(np.float32)
+
+
+def equalize(samples: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Another microphone, or another mouth: a smooth random curve over the frequencies, some 6 dB up and down."""
+    size = _power_of_two(len(samples))
+    octaves = np.log2(np.maximum(np.fft.rfftfreq(size, 1 / 16_000), 60) / 60)
+    points = np.linspace(0, octaves[-1], 9)
+    gain_db = np.interp(octaves, points, rng.normal(0, 6, len(points)))
+    return np.fft.irfft(np.fft.rfft(samples, size) * 10 ** (gain_db / 20), size)[: len(samples)].astype(np.float32)
 
 
 def telephone(samples: FloatArray) -> FloatArray:
@@ -115,6 +124,8 @@ class Augmenter:
     def __call__(self, samples: FloatArray) -> FloatArray:
         """An augmented copy, [n]."""
         chance = self._python.random
+        if chance() < 0.5:
+            samples = equalize(samples, self._rng)
         if chance() < 0.25:
             samples = room(samples, self._rng)
         if chance() < 0.45:

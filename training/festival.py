@@ -1,29 +1,24 @@
 """A second synthesizer for the recognizer's training: festival with the voice `ked` (Debian: festival, festvox-kdlpc16k),
 whose durations, melodies and pronunciations are not espeak's. Sentences are spoken beforehand into a folder of shards, each
-with a speed, pitch and liveliness of its own; training draws from them (`Stored`) and varies them further."""
+with a speed, pitch and liveliness of its own; training draws from them (stored_speech.py) and varies them further."""
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 import subprocess
 import tempfile
 import wave
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soxr
-from numpy.typing import NDArray
 
 from ..models.errors import InputError
 from .skills import sentences
-from .spoken import Spoken
+from .stored_speech import SAMPLE_RATE, write_shard
 from .voices import TRAIN
 
-SAMPLE_RATE = 16_000
 SHARD = 200
 """Sentences of one run of festival, which takes some seconds to load its dictionary."""
 PROGRAM = """
@@ -55,35 +50,6 @@ def speak_corpus(folder: Path, sentences_wanted: int, seed: int, done: Callable[
         done(min(sentences_wanted, (shard + 1) * SHARD))
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """Utterances that were spoken beforehand."""
-
-    utterances: tuple[tuple[NDArray[np.int16], tuple[str, ...], tuple[int, ...], tuple[int, ...]], ...]
-
-    @classmethod
-    def read(cls, folder: Path) -> Stored:
-        """All shards of a folder. Raises InputError if there are none."""
-        utterances = []
-        for path in sorted(folder.glob("*.npz")):
-            with np.load(path) as shard:
-                pcm, ends = shard["pcm"], np.cumsum(shard["lengths"])
-                for number, line in enumerate(json.loads(str(shard["words"]))):
-                    begin = int(ends[number - 1]) if number else 0
-                    texts, starts, word_ends = zip(*line, strict=True)
-                    utterances.append((pcm[begin : ends[number]], texts, starts, word_ends))
-        if not utterances:
-            raise InputError(f"{folder} holds no spoken sentences: run `textpro-agent train festival --folder {folder}` first")
-        return cls(tuple(utterances))
-
-    def draw(self, rng: random.Random, stretch: float) -> Spoken:
-        """One of them, played `stretch` times as long, and as much lower in pitch and formants."""
-        pcm, words, starts, ends = rng.choice(self.utterances)
-        samples = soxr.resample(pcm.astype(np.float32) / 32768, SAMPLE_RATE, SAMPLE_RATE * stretch, quality="MQ")
-        starts, ends = (tuple(int(at * stretch) for at in times) for times in (starts, ends))
-        return Spoken(samples.astype(np.float32), words, starts, ends, None)
-
-
 def _speak_shard(program: str, path: Path, rng: random.Random) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         texts = [sentences(rng, TRAIN) for _ in range(SHARD)]
@@ -95,13 +61,13 @@ def _speak_shard(program: str, path: Path, rng: random.Random) -> None:
         script.write_text("\n".join(lines))
         told = subprocess.run([program, "-b", str(script)], check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         said = told.stdout.split("end\n")
-        pcm, words = [], []
+        utterances = []
         for number, text in enumerate(texts):
             timed = [line.rsplit(" ", 2) for line in said[number].splitlines() if not line.endswith(" 0.000000")]
             if [word for word, _, _ in timed] != text.split():
                 continue  # festival reads a few words its own way; what it said is then unknown
             with wave.open(f"{scratch}/{number}.wav") as sound:
                 samples = np.frombuffer(sound.readframes(sound.getnframes()), np.int16)
-            pcm.append(samples)
-            words.append([(word, int(float(start) * SAMPLE_RATE), int(float(end) * SAMPLE_RATE)) for word, start, end in timed])
-        np.savez(path, pcm=np.concatenate(pcm), lengths=[len(samples) for samples in pcm], words=json.dumps(words))
+            words = [(word, int(float(start) * SAMPLE_RATE), int(float(end) * SAMPLE_RATE)) for word, start, end in timed]
+            utterances.append((samples, words))
+        write_shard(path, utterances)

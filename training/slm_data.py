@@ -26,6 +26,7 @@ from transformers import PreTrainedTokenizerFast
 from ..models.whisperpro import WhisperPro, WhisperProConfig
 from ..streaming.mel import HOP_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES, log_mel
 from .augment import Augmenter
+from .pico import PicoVoices
 from .runs import Log, read_state
 from .skills import Call, Dialogue, Turn, sample_dialogue
 from .slm_sequences import UserTurn
@@ -61,6 +62,8 @@ class Recognition:
     workers: int = 1
     threads: int = 1
     seed: int = 1
+    pico_share: float = 0.0
+    """Of the turns in a plain tone, spoken by Pico (training/pico.py) instead of espeak."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,8 @@ def _recognize(
     rng = random.Random(seed)
     dialogues = [sample_dialogue(rng, settings.split) for _ in range(size)]
     speech, augment = Speech(seed, voice_split=settings.voice_split), Augmenter(seed)
-    utterances = sorted(_speak(dialogues, speech, augment, rng, settings, model), key=lambda item: len(item.samples))
+    pico = PicoVoices(model, tokenizer) if settings.pico_share else None
+    utterances = sorted(_speak(dialogues, speech, augment, rng, settings, model, pico), key=lambda item: len(item.samples))
     turns: dict[tuple[int, int, bool], UserTurn] = {}
     frame = model.config.frame_samples
     for start in range(0, len(utterances), BATCH):
@@ -137,12 +141,16 @@ def _speak(
     rng: random.Random,
     settings: Recognition,
     model: WhisperPro,
+    pico: PicoVoices | None,
 ) -> Iterator[_Utterance]:
     """Every turn as augmented audio, and some once more with the audio cut in the words."""
     limit = model.config.max_frames * model.config.frame_samples
     for index, dialogue in enumerate(dialogues):
         for number, turn in enumerate(dialogue.turns):
-            spoken = speech.say(turn.user, sample_speaker(rng, settings.voice_split, turn.tone))
+            if pico is not None and turn.tone in (None, "plain") and rng.random() < settings.pico_share:
+                spoken = pico.spoken(turn.user, rng)
+            else:
+                spoken = speech.say(turn.user, sample_speaker(rng, settings.voice_split, turn.tone))
             augment.remember(spoken.samples)
             before, after = rng.uniform(0, 0.75) * SAMPLE_RATE, rng.uniform(0.1, 0.9) * SAMPLE_RATE
             whole = pad(spoken, int(before), int(after))

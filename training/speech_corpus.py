@@ -9,7 +9,7 @@ prompt.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,9 +26,9 @@ from ..models.whisperpro import TONES, WhisperProConfig
 from ..streaming.espeak_worker import Espeak
 from ..streaming.mel import HOP_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES, log_mel
 from .augment import Augmenter, spec_augment, warped_filters
-from .festival import Stored
 from .skills import sentences
 from .spoken import Spoken, continue_after, cut, hesitate, join, pad
+from .stored_speech import STORED_STRETCH, StoredSpeech
 from .voices import TRAIN, Speaker, sample_speaker
 
 FloatArray = NDArray[np.float32]
@@ -49,8 +49,8 @@ class SpeechBatch:
     tone: Tensor  # [batch], IGNORE where unknown
 
 
-STORED_SHARE = 0.18
-"""Of the sentences, from another synthesizer, where some were spoken beforehand."""
+STORED_SHARE = 0.2
+"""Of the sentences, from each synthesizer that spoke some beforehand."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 """Seconds between sentences of one utterance."""
 
@@ -59,7 +59,7 @@ class Speech:
     """Speaks sentences of a split of the grammar with voices of a split; some come from `stored`."""
 
     def __init__(
-        self, seed: int, sentence_split: str = TRAIN, voice_split: str = TRAIN, stored: Stored | None = None
+        self, seed: int, sentence_split: str = TRAIN, voice_split: str = TRAIN, stored: Sequence[StoredSpeech] = ()
     ) -> None:
         self._rng = random.Random(seed)
         self._stored = stored
@@ -104,8 +104,8 @@ class Speech:
 
     def _next_of_somebody(self) -> Callable[[], Spoken]:
         """What gives the sentences of one speaker."""
-        if self._stored is not None and self._rng.random() < STORED_SHARE:
-            return partial(self._stored.draw, self._rng, self._rng.uniform(0.85, 1.18))
+        if self._rng.random() < STORED_SHARE * len(self._stored):
+            return partial(self._rng.choice(self._stored).draw, self._rng, self._rng.uniform(*STORED_STRETCH))
         return partial(self.say, speaker=sample_speaker(self._rng, self._voice_split))
 
 
@@ -134,9 +134,9 @@ class SpeechBatches(IterableDataset[SpeechBatch]):
         seed: int,
         easy_batches: int = 0,
         pool: int = 400,
-        festival: Path | None = None,
+        stored: Sequence[Path] = (),
     ) -> None:
-        self._festival = festival
+        self._stored = stored
         self._easy_batches = easy_batches
         self._config, self._tokenizer, self._frames, self._seed, self._pool = config, tokenizer, frames, seed, pool
 
@@ -144,7 +144,7 @@ class SpeechBatches(IterableDataset[SpeechBatch]):
         worker = torch.utils.data.get_worker_info()
         seed = self._seed * 1000 + (worker.id if worker else 0)
         rng = random.Random(seed)
-        stored = None if self._festival is None else Stored.read(self._festival)
+        stored = [StoredSpeech.read(folder) for folder in self._stored]
         speech, augment = Speech(seed, stored=stored), Augmenter(seed)
         limit = self._config.max_frames * self._config.frame_samples
         given = 0
@@ -210,7 +210,7 @@ class SpeechBatches(IterableDataset[SpeechBatch]):
     def _features(
         self, clean: FloatArray, heard: FloatArray, rng: random.Random, varied: bool = True
     ) -> tuple[FloatArray, FloatArray]:
-        filters = warped_filters(rng.randint(-6, 6) if varied and rng.random() < 0.6 else 0)
+        filters = warped_filters(rng.randint(-7, 8) if varied and rng.random() < 0.6 else 0)
         frame = self._config.frame_samples
         n = max(1, -(-len(heard) // frame)) * frame
         mels = []

@@ -54,6 +54,8 @@ class WhisperProTraining:
     """Utterances that are drawn at once and sorted by length."""
     festival: Path | None = None
     """A folder of sentences that `train festival` spoke, to draw from beside espeak."""
+    pico: Path | None = None
+    """The same of `train pico`."""
     workers: int = 1
     threads: int = 1
     bfloat16: bool = True
@@ -113,7 +115,7 @@ def _train(settings: WhisperProTraining, attempt: int) -> None:
             team.data_seed(settings.seed + step + attempt * OTHER_SENTENCES),
             max(0, settings.easy_steps - step),
             settings.pool,
-            settings.festival,
+            [folder for folder in (settings.festival, settings.pico) if folder is not None],
         ),
         batch_size=None,
         num_workers=settings.workers,
