@@ -150,7 +150,7 @@ def test_every_imported_distribution_is_declared() -> None:
     def names(requirements: list[str]) -> set[str]:
         return {re.split(r"[^\w-]", requirement)[0] for requirement in requirements}
 
-    runtime = names(project["dependencies"]) | names(extras["espeak"]) | names(extras["piper"]) | names(extras["mcp"])
+    runtime = names(project["dependencies"]).union(*(names(extras[extra]) for extra in ("espeak", "piper", "mcp", "pico")))
     everything = runtime | names(extras["dev"])
     own = {path.stem for path in python_files(OUTSIDE)} | {"textpro"}
     undeclared = set()
