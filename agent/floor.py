@@ -176,15 +176,15 @@ class Floor:
         for decision in self._machine.force_end():
             await self._act(decision)
 
-    async def typed(self, text: str) -> None:
-        """A typed turn came. A spoken one ends first, with the words it has, and what would answer it gives way."""
+    async def typed(self, text: str, ids: tuple[int, ...]) -> None:
+        """A typed turn came, with its tokens. A spoken one ends first, with its words, and what would answer it gives way."""
         await self._desk.take_back_draft()
         await self.end_now()
         await self.interrupt()
         self._prompts_said = 0
         self._user.begin()
         await self._desk.place_results()
-        await self._user.write(text)
+        await self._user.write(ids)
         if self._settings.auto_reply:
             self._answer(text)
         else:

@@ -38,6 +38,8 @@ from .user_turn import UserTurn
 _log = logging.getLogger(__name__)
 MAX_INPUTS = 512
 """Pieces of input that may wait; a caller that is faster waits in `send_audio`."""
+LONG_TEXT = 5_000
+"""Characters of a typed turn from which on its tokens take milliseconds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +55,7 @@ class _Sound:
 @dataclass(frozen=True, slots=True)
 class _Typed:
     text: str
+    ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +167,12 @@ class Session:
     async def send_text(self, text: str) -> None:
         """A whole turn, typed. A turn that is being spoken ends first, with the words it has. InputError if `text` holds no
         words."""
-        if not self._checkpoint.chat.words(text):
-            raise InputError(f"the typed turn {text!r} holds no words: send some text")
-        await self._put(_Typed(text))
+        words = self._checkpoint.chat.words
+        # The tokens of a long text take tens of milliseconds, for which no session's sound should wait.
+        ids = words(text) if len(text) < LONG_TEXT else await asyncio.to_thread(words, text)
+        if not ids:
+            raise InputError(f"the typed turn {text[:40]!r} holds no words: send some text")
+        await self._put(_Typed(text, ids))
 
     async def commit(self) -> None:
         """End the turn now."""
@@ -271,7 +277,7 @@ class Session:
                 self._waiting_ms -= item.duration_ms
                 await self._hear(item)
             case _Typed():
-                await self._floor.typed(item.text)
+                await self._floor.typed(item.text, item.ids)
             case _Decided():
                 if (waiting := self._calls.waiting) is not None and waiting.run.call_id == item.call_id:
                     waiting.decision = item.accepted

@@ -107,9 +107,8 @@ class UserTurn:
         """Take the turn out of the context for something to be put before it; `complete` brings it back."""
         await self._interleaver.drop()
 
-    async def write(self, text: str) -> None:
-        """A whole turn, typed; after `begin`."""
-        ids = self._chat.words(text)
+    async def write(self, ids: tuple[int, ...]) -> None:
+        """A whole turn, typed, as the chat format's `words` of it; after `begin`."""
         await self._interleaver.open()
         synced = await self._interleaver.complete(ids, None)
         self._say("TurnEnd", text=self._chat.text(ids).strip(), p_end=synced.p_end or 0.0)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -50,6 +51,26 @@ def one(events: list[Event], kind: type) -> Event:
 
 async def ask(session: Session, text: str, **how) -> list[Event]:
     return await converse(session, spoken(text, **how))
+
+
+def test_a_long_typed_turn_is_made_into_tokens_beside_the_event_loop():
+    async def talk(runtime):
+        threads, chat = [], runtime.checkpoint.chat
+        plainly = type(chat).words
+
+        def noted(text: str) -> tuple[int, ...]:
+            threads.append(threading.current_thread() is threading.main_thread())
+            return plainly(chat, text)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(chat, "words", noted)
+            async with runtime.session() as session:
+                await session.send_text("i " * 100)
+                with pytest.raises(InputError, match="holds no words"):
+                    await session.send_text(" " * 6_000)
+        assert threads == [True, False]
+
+    run(talk)
 
 
 def test_a_spoken_question_is_answered():
