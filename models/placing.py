@@ -18,14 +18,14 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 def place(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Checkpoint:
     """The checkpoint with its backbone and projector on `device` in `dtype`, and a full recognizer there in fp32. The modules
     are moved, so the given checkpoint is used up. DeviceError without such a device or room on it."""
-    backbone = checkpoint.backbone
+    backbone, speech = checkpoint.backbone, checkpoint.speech
     try:
-        if isinstance(checkpoint.speech, FullWhisper):
-            checkpoint.speech.model.to(device)
+        if isinstance(speech, FullWhisper):
+            speech = speech.moved(device)
         backbone = backbone.moved(device, dtype)
     except (RuntimeError, AssertionError) as error:  # torch's own for a device that is absent or full
         raise DeviceError(f"the model does not go to {device} ({error}): use the CPU, or free memory there") from error
-    return replace(checkpoint, backbone=backbone)
+    return replace(checkpoint, backbone=backbone, speech=speech)
 
 
 def place_by_name(checkpoint: Checkpoint, device: str) -> Checkpoint:

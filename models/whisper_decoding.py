@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import WhisperForConditionalGeneration
 
+from .backbone import upload
 from .whisper_passes import WhisperPasses
 from .whisper_prompt import Prompt, first_of, ids_of
 
@@ -76,8 +77,9 @@ class GreedyDecoder:
         self._model, self._passes, self._prompt = model, passes, prompt
         generation = model.generation_config
         self._ends = ids_of(first_of(generation, model.config, "eos_token_id"))
-        self._suppressed = ids_of(getattr(generation, "suppress_tokens", None))
-        self._begin_suppressed = ids_of(getattr(generation, "begin_suppress_tokens", None))
+        self._suppressed, self._begin_suppressed = (
+            upload(ids_of(getattr(generation, name, None)), model.device) for name in ("suppress_tokens", "begin_suppress_tokens")
+        )
 
     def decode(self, rows: Sequence[Row]) -> None:
         """Fill in the rows; row n is the segment n of the passes. Where all languages are known, the first pass reads the
@@ -125,9 +127,9 @@ class GreedyDecoder:
         scores = self._scores(states[of_row, of_column])
         ends = [*accumulate(counts)]
         begins = [end - count for end, count, row in zip(ends, counts, rows, strict=True) if not row.generated]
-        for banned, where in ((self._begin_suppressed, begins), (self._suppressed, range(len(places)))):
-            if banned:
-                scores[torch.tensor([*where], dtype=torch.long)[:, None], torch.tensor(banned)] = -torch.inf
+        for begin in begins:
+            scores[begin].index_fill_(0, self._begin_suppressed, -torch.inf)
+        scores.index_fill_(1, self._suppressed, -torch.inf)
         likeliest = scores.log_softmax(-1).max(-1)
         best, logprobs = torch.stack([likeliest.indices.double(), likeliest.values.double()]).tolist()
         for row, end, count in zip(rows, ends, counts, strict=True):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -91,6 +91,11 @@ class FullWhisper:
         self.window_samples: int = extractor.n_samples
         self.alignment_heads = self.settings.alignment_heads or published_heads(model)
         self.feature_dim: int = config.d_model if self.settings.prosody_layer is not None else 0
+
+    def moved(self, device: torch.device) -> Self:
+        """The same recognizer there. The model's modules are moved, so this one is used up."""
+        self.model.to(device)
+        return type(self)(self.model, self.tokenizer, self.extractor, self.settings)
 
     def text(self, tokens: Sequence[int]) -> str:
         """The words of tokens, as Whisper writes them."""

@@ -48,7 +48,11 @@ class WhisperPasses:
     def record(self, capture: Capture, windows: Sequence[int]) -> Iterator[tuple[int, int]]:
         """Record the passes of common sizes over windows of so many mel frames; how many are done, and of how many, after
         each. What cannot be recorded is said in the log and will run eagerly."""
-        self._buffers = self._new_buffers(MOST_ROWS, max(windows) // 2)
+        try:
+            self._buffers = self._new_buffers(MOST_ROWS, max(windows) // 2)
+        except RuntimeError as error:  # of which running out of memory is one
+            _log.warning("the recognizer will run without CUDA graphs, for want of their buffers: %s", error)
+            return
         forwards: dict[tuple[object, ...], Forward] = {}
         for frames in windows:
             for rows in reversed(ROWS):
