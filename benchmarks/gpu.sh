@@ -54,13 +54,13 @@ bench() { # name, seconds, options
 nvidia-smi | tee -a "$log"
 # shellcheck disable=SC2046
 step tests 110 "$PYTHON" -m pytest -q -p no:cacheprovider --continue-on-collection-errors $(grep -l require_cuda tests/test_*.py) -k "gpu or cuda"
-step prosody_kernels 90 "$PYTHON" benchmarks/prosody_kernels.py --hidden 3584 --repeats 100 --out "$work/prosody_kernels_cuda.csv"
-bench decoding 100 --batches 1 64 --lengths 2048 --tokens 32 --repeats 2
+step prosody_kernels 80 "$PYTHON" benchmarks/prosody_kernels.py --hidden 3584 --repeats 100 --out "$work/prosody_kernels_cuda.csv"
+bench decoding 90 --batches 1 64 --lengths 2048 --tokens 32 --repeats 2
 bench appends 60 --rounds 5
 bench turn_end 50 --questions 3
 bench callers 70 --callers 1 16 64 --seconds 8 --svg "$work/callers_cuda.svg"
 bench encoder 30
-bench recognizing 40
+bench recognizing 60 --repeats 2 --sessions 1 16
 bench rollback 20 --lengths 2048 --repeats 10
 bench incremental 20 --repeats 5
 

@@ -272,12 +272,17 @@ def machine(model: str, device: str) -> Machine:
         device=torch.cuda.get_device_name() if device == "cuda" else f"{processor()}, {cores()} cores",
         threads=torch.get_num_threads(),
         commit=commit(),
-        command=shlex.join(["python", *map(_inside, sys.argv)]),
+        command=own_command(),
         timestamp=datetime.now(UTC).isoformat(timespec="seconds"),
         python=platform.python_version(),
         torch=torch.__version__,
         transformers=version("transformers"),
     )
+
+
+def own_command() -> str:
+    """How this process was started, from the project's folder."""
+    return shlex.join(["python", *map(_inside, sys.argv)])
 
 
 def _inside(argument: str) -> str:

@@ -12,7 +12,6 @@ import argparse
 import csv
 import importlib.util
 import platform
-import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, fields
@@ -29,7 +28,7 @@ from gpu_timing import (
     time_on_cpu,
     time_on_gpu,
 )
-from measuring import commit, percentile
+from measuring import commit, own_command, percentile
 from torch.nn import functional
 
 from textpro.kernels import (
@@ -286,7 +285,7 @@ def measure(shape: Shape, mode: str, options: argparse.Namespace, dtype: torch.d
                 matmul_tflop_s=round(ceiling.flops_per_s / 1e12, 1),
                 device=torch.cuda.get_device_name() if gpu else f"cpu {platform.machine()}",
                 commit=commit(),
-                command=shlex.join(["python", *sys.argv]),
+                command=own_command(),
                 timestamp=datetime.now(UTC).isoformat(timespec="seconds"),
                 python=platform.python_version(),
                 torch=torch.__version__,

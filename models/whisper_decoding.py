@@ -1,6 +1,7 @@
 """Greedy decoding of a full Whisper over several segments at once, each behind its own prompt. A draft, such as what the last
-tick found, is read in the same pass as the prompt and kept as far as it is what greedy decoding says; so it saves passes and
-changes no token (Leviathan et al., ICML 2023, with a draft that costs nothing)."""
+tick found, is read in the same pass as the prompt and kept as far as it is what greedy decoding says (Leviathan et al., ICML
+2023, with a draft that costs nothing). So it saves passes and changes no token, but where two scores are nearer to each other
+than the rounding of a pass, which in 16 bits is not rare: recognizers are kept in fp32."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ windows in `whisper_encoder.py`. The counterpart for causal encoders is `speech_
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
@@ -84,7 +85,7 @@ class FullWhisper:
         self._not_text = frozenset(tokenizer.get_added_vocab().values())
         self._prompt = Prompt(model, self.settings.language)
         generation = model.generation_config
-        self._passes = WhisperPasses(self.model)
+        self._passes, self._lock = WhisperPasses(self.model), threading.Lock()  # two engines may share one recognizer
         self._decoder = GreedyDecoder(self.model, self._passes, self._prompt)
         self._start_of_previous = start_of_previous(generation, tokenizer)
         self.max_prompt = 0 if self._start_of_previous is None else MAX_PROMPT
@@ -144,12 +145,14 @@ class FullWhisper:
 
     def _together(self, items: Sequence[Transcribe]) -> list[Transcribed | Exception]:
         """The results of a common pass; where that fails, of each alone, so that only the guilty fail."""
-        try:
-            return list(self._transcribe(items))
-        except Exception as error:
-            if len(items) == 1:
-                return [error]
-            return [result for item in items for result in self._together([item])]
+        with self._lock:
+            try:
+                return list(self._transcribe(items))
+            except Exception as error:
+                failed = error.with_traceback(None)  # which would keep what the pass took
+            finally:
+                self._passes.close()
+        return [failed] if len(items) == 1 else [result for item in items for result in self._together([item])]
 
     @torch.inference_mode()
     def _transcribe(self, items: Sequence[Transcribe]) -> list[Transcribed]:
@@ -192,9 +195,11 @@ class FullWhisper:
         room = self.model.config.max_target_positions - self._prompt.length - n_before
         return min(room, MAX_TOKENS_PER_SECOND * n_samples // SAMPLE_RATE + TOKENS_AT_ONCE)
 
+    @torch.inference_mode()
     def encode(self, samples: NDArray[np.float32]) -> Tensor:
         """Encoder states [1, frames, dim] of samples [n] at 16 kHz in their padded window, the shortest that is allowed."""
-        return self._passes.encode(self._features([samples]))
+        with self._lock:
+            return self._passes.encode(self._features([samples]))
 
     def _window(self, n_samples: int) -> int:
         """Samples of the window that so many are padded to."""

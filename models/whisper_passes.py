@@ -9,8 +9,10 @@ positions alone; the rounding of a pass may depend on how many rows it has, as i
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -41,59 +43,78 @@ class WhisperPasses:
         self._heads = config.decoder_attention_heads
         self._n_mels, self._positions = config.num_mel_bins, config.max_target_positions
         self._device, self._dtype = model.device, model.dtype
+        if self._device.type == "cuda":  # cuDNN's attention plans anew, for tens of milliseconds, at each new shape
+            torch.backends.cuda.enable_cudnn_sdp(False)
         self._buffers: _Buffers | None = None
+        self._mels: dict[tuple[int, int], Tensor] = {}
         self._recorded: dict[tuple[object, ...], Forward] = {}
-        self._now: _Buffers
+        self._now: _Buffers | None = None
 
     def record(self, capture: Capture, windows: Sequence[int]) -> Iterator[tuple[int, int]]:
         """Record the passes of common sizes over windows of so many mel frames; how many are done, and of how many, after
-        each. What cannot be recorded is said in the log and will run eagerly."""
-        try:
-            self._buffers = self._new_buffers(MOST_ROWS, max(windows) // 2)
-        except RuntimeError as error:  # of which running out of memory is one
-            _log.warning("the recognizer will run without CUDA graphs, for want of their buffers: %s", error)
+        each. What cannot be recorded is said in the log and will run eagerly. Their buffers take at most a quarter of the
+        memory that is free, by recording fewer rows."""
+        if self._buffers is not None:  # by another engine's warm-up: the graphs serve both
             return
+        sizes = [rows for rows in ROWS if self._buffer_bytes(rows, max(windows) // 2) <= _free_bytes(self._device) // 4]
         forwards: dict[tuple[object, ...], Forward] = {}
-        for frames in windows:
-            for rows in reversed(ROWS):
+        try:
+            if sizes:
+                self._buffers = self._new_buffers(max(sizes), max(windows) // 2)
+            for frames, rows in product(sorted(windows, reverse=True), reversed(sizes)):
                 mel = torch.zeros(rows, self._n_mels, frames, dtype=self._dtype, device=self._device)
-                self._buffers.mel[rows, frames] = mel
+                self._mels[rows, frames] = mel
                 forwards["encode", rows, frames] = partial(encode, self._encoder, mel)
                 for columns in COLUMNS:
                     forwards["read", rows, columns, frames // 2] = self._reading(rows, columns, frames // 2)
-        for done, (key, forward) in enumerate(forwards.items(), start=1):
+        except RuntimeError as error:  # of which running out of memory is one
+            self._buffers, sizes = None, []
+            _log.warning("the recognizer has no memory for CUDA graphs: %s", error)
+        if len(sizes) < len(ROWS):
+            _log.warning("the recognizer's passes are recorded for %d rows at most, not %d", max(sizes, default=0), MOST_ROWS)
+        for done, (key, forward) in enumerate(forwards.items() if sizes else (), start=1):
             try:
                 self._recorded[key] = capture(forward)
             except Exception as error:  # whatever stops a recording, the same pass runs without one
                 _log.warning("the pass %s will run without a CUDA graph: %s: %s", key, type(error).__name__, error)
             yield done, len(forwards)
+        if not self._recorded:
+            self._buffers, self._mels = None, {}
 
     def encode(self, features: Tensor) -> Tensor:
         """States [rows, frames / 2, dim] of log-mel `features` [rows, n_mels, frames], of windows of one length."""
         rows, frames = features.shape[0], features.shape[2]
         size = next((size for size in ROWS if ("encode", size, frames) in self._recorded and size >= rows), None)
-        if size is None or self._buffers is None:
+        if size is None:
             return encode(self._encoder, features)
-        self._buffers.mel[size, frames][:rows] = features
+        self._mels[size, frames][:rows] = features
         return self._recorded["encode", size, frames]()[:rows].clone()
 
     def open(self, states: Tensor) -> None:
         """Begin with segments of these encoder states [rows, frames, dim], at position 0."""
         rows, frames = states.shape[:2]
+        self.close()
         kept = self._buffers
-        fits = kept is not None and rows <= kept.rows and any(key[-1] == frames for key in self._recorded)
-        self._now = kept if kept is not None and fits else self._new_buffers(rows, frames)
-        self._rows, self._frames = rows, frames
+        if kept is not None and rows <= kept.rows and any(key[0] == "read" and key[-1] == frames for key in self._recorded):
+            kept.forget(rows)
+            self._now = kept
+        else:
+            self._now = self._new_buffers(rows, frames)
+        self._frames = frames
         for index, layer in enumerate(self._decoder.layers):
             attention = layer.encoder_attn
             for memory, project in ((self._now.cross_keys, attention.k_proj), (self._now.cross_values, attention.v_proj)):
                 memory[index, :rows, :, :frames] = self._split(project(states)).transpose(1, 2)
 
+    def close(self) -> None:
+        """Give back what the segments took."""
+        self._now = None
+
     def read(self, pieces: Sequence[Sequence[int]], starts: Sequence[int], depth: int | None = None) -> Tensor:
         """States [rows, columns, dim] of each row's tokens at its positions `start`..., as many columns as the longest piece
         has; past a shorter one they mean nothing. `depth` counts layers, None: all, and their norm."""
-        rows, columns = len(pieces), max(map(len, pieces))
-        graph = None
+        rows, columns, graph = len(pieces), max(map(len, pieces)), None
+        assert self._now is not None, "open comes first"
         if depth is None and self._now is self._buffers:
             graph = next(
                 (key for key in self._sizes() if key in self._recorded and key[1] >= rows and key[2] >= columns), None
@@ -129,9 +150,8 @@ class WhisperPasses:
         def forward() -> Tensor:
             assert self._buffers is not None
             self._now = self._buffers
-            tokens, positions = (
-                buffer[: rows * columns].view(rows, columns) for buffer in (self._now.tokens, self._now.places)
-            )
+            inputs = (self._buffers.tokens, self._buffers.places)
+            tokens, positions = (buffer[: rows * columns].view(rows, columns) for buffer in inputs)
             return self._read(tokens, positions, frames, self._positions + 1, None)
 
         return forward
@@ -139,6 +159,7 @@ class WhisperPasses:
     def _read(self, tokens: Tensor, positions: Tensor, frames: int, width: int, depth: int | None) -> Tensor:
         """States of tokens at positions, both [rows, columns], that see the first `width` positions up to their own."""
         decoder, memory, rows = self._decoder, self._now, len(tokens)
+        assert memory is not None
         row = torch.arange(rows, device=self._device)[:, None]
         places = decoder.embed_positions.weight[positions.clamp(max=self._positions - 1)]
         hidden = decoder.embed_tokens(tokens) + places
@@ -168,6 +189,10 @@ class WhisperPasses:
         """[rows, n, dim] as [rows, n, heads, head_dim]."""
         return values.unflatten(2, (self._heads, -1))
 
+    def _buffer_bytes(self, rows: int, frames: int) -> int:
+        dim = self._decoder.config.d_model
+        return 2 * len(self._decoder.layers) * rows * (self._positions + 1 + frames) * dim * self._dtype.itemsize
+
     def _new_buffers(self, rows: int, frames: int) -> _Buffers:
         return _Buffers(self._decoder, rows, self._heads, self._positions + 1, frames, self._dtype, self._device)
 
@@ -183,10 +208,19 @@ class _Buffers:
         self.rows = rows
         self.keys, self.values = (new(layers, rows, positions, heads, head_dim) for _ in range(2))
         self.cross_keys, self.cross_values = (new(layers, rows, heads, frames, head_dim) for _ in range(2))
-        self.mel: dict[tuple[int, int], Tensor] = {}
         self.tokens, self.places = (
             torch.zeros(rows * max(COLUMNS), dtype=torch.long, device=device) for _ in range(2)
         )
+
+    def forget(self, rows: int) -> None:
+        """What these rows have read: a later segment must not meet what is no number."""
+        self.keys[:, :rows].zero_()
+        self.values[:, :rows].zero_()
+
+
+def _free_bytes(device: torch.device) -> int:
+    """Memory of a GPU; on a CPU, where only tests record, no bound."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else sys.maxsize
 
 
 def _end(piece: Sequence[int], start: int) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import json
 import logging
 import ssl
@@ -26,6 +25,7 @@ from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
 from ..models.errors import CapacityError, DeviceError, InputError
+from .collector import calm_collector
 from .realtime.codec import RealtimeCodec
 from .realtime.config import check_session
 from .realtime.connection import After, Limits, RealtimeConnection
@@ -354,17 +354,13 @@ class RealtimeServer:
 
 @contextlib.asynccontextmanager
 async def open_server(runtime: Runtime, settings: ServerSettings, access: Access | None = None) -> AsyncIterator[RealtimeServer]:
-    """A server that listens while the block runs. `runtime` is an entered one. InputError where it may not listen so.
-
-    Meanwhile the garbage collector looks at nothing that was there before: with torch and transformers loaded, a full
-    collection would hold up every session for a quarter of a second."""
+    """A server that listens while the block runs. `runtime` is an entered one. InputError where it may not listen so."""
     server = RealtimeServer(runtime, settings, access or Access())
     await server.start()
-    gc.freeze()
     try:
-        yield server
+        with calm_collector():
+            yield server
     finally:
-        gc.unfreeze()
         await server.close()
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from requirements import require_cuda
 from small_pair import PlainWhisper, example_audio, write_whisper
 from textpro.engine import Engine
+from textpro.models import whisper_passes
 from textpro.models.cuda_graphs import CudaCapture, Forward
 from textpro.models.pair import load_full_whisper
 from textpro.models.whisper_decoding import Transcribe
@@ -149,6 +150,37 @@ def test_recorded_passes_give_what_passes_without_give(folder, window):
 
     check_recorded(load_full_whisper(folder, settings_), load_full_whisper(folder, settings_), plain, 1e-4)
     assert calls
+
+
+def test_what_is_no_number_in_one_segment_is_not_in_the_next(folder):
+    speech, recorded = (load_full_whisper(folder, FullSettings("en")) for _ in range(2))
+    with torch.inference_mode():
+        list(recorded.record(lambda forward: forward))
+    recorded.run([Transcribe(1, np.full(30_000, np.nan, np.float32))])
+    for number in range(3):
+        (found,) = run(recorded, Transcribe(number, SEGMENTS[2]))
+        assert found.tokens == run(speech, Transcribe(number, SEGMENTS[2]))[0].tokens
+
+
+def test_a_second_engine_records_nothing_anew(folder):
+    recorded = load_full_whisper(folder, FullSettings("en"))
+    with torch.inference_mode():
+        assert list(recorded.record(lambda forward: forward)) and not list(recorded.record(lambda forward: forward))
+    assert recorded.encode(SAD).shape[0] == 1, "outside of inference mode as well"
+
+
+def test_without_memory_for_the_buffers_there_are_fewer_rows_or_no_graphs(folder, caplog, monkeypatch):
+    expected = run(load_full_whisper(folder, FullSettings("en")), Transcribe(1, SAD), Transcribe(2, HAPPY), Transcribe(3, SAD))
+    for rows in ((1, 2), ()):
+        recorded = load_full_whisper(folder, FullSettings("en"))
+        free = 4 * len(rows) * recorded._passes._buffer_bytes(1, 500)  # a window of 10 s has 500 frames
+        monkeypatch.setattr(whisper_passes, "_free_bytes", lambda device, free=free: free)
+        with torch.inference_mode():
+            told = list(recorded.record(lambda forward: forward))
+        assert len(told) == len(rows) * (1 + len(COLUMNS))
+        assert f"recorded for {max(rows, default=0)} rows at most" in caplog.text
+        found = run(recorded, Transcribe(1, SAD), Transcribe(2, HAPPY), Transcribe(3, SAD))
+        assert [one.tokens for one in found] == [one.tokens for one in expected]
 
 
 def test_a_pass_that_cannot_be_recorded_runs_without(folder, caplog):

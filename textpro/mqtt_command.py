@@ -60,6 +60,7 @@ def mqtt(
 
 
 async def _serve(where: Broker, how: MqttSettings, settings: Settings) -> None:
+    from .serving.collector import calm_collector
     from .serving.mqtt.bridge import MqttBridge
     from .serving.signals import stop_on_signals
     from .talk import open_runtime
@@ -74,7 +75,7 @@ async def _serve(where: Broker, how: MqttSettings, settings: Settings) -> None:
         def stop() -> None:
             serving.cancel()
 
-        with stop_on_signals(stop):
+        with stop_on_signals(stop), calm_collector():
             typer.echo(f"serving {how.topics.prefix}/+ on {where.host}:{where.port}; Ctrl-C ends", err=True)
             await asyncio.wait((serving,))
         if not serving.cancelled():

@@ -21,6 +21,7 @@ from .agent.turns import TurnSettings
 from .config import ModelSettings, Settings, VoiceSettings
 from .models.errors import InputError
 from .models.presets import start_hint
+from .serving.collector import calm_collector
 from .serving.conversation import Conversation, View
 from .serving.local_audio.devices import Way, audio_devices, devices_table
 from .serving.local_audio.loudspeaker import Loudspeaker
@@ -95,7 +96,8 @@ async def _converse(what: Talk, settings: Settings, view: View) -> None:
         if what.microphone:
             loudspeaker = Loudspeaker(session.played, keep=settings.output.replies is not None)
             conversation.player = loudspeaker
-            await MicrophoneTransport(conversation, loudspeaker, _microphone(settings)).run()
+            with calm_collector():
+                await MicrophoneTransport(conversation, loudspeaker, _microphone(settings)).run()
         elif what.texts:
             await TypedTransport(conversation).run(what.texts)
         else:
