@@ -28,8 +28,8 @@ help: ## this list
 demo: $(STAMP) ## one sentence said in two tones, two spoken replies
 	@mkdir -p $(DEMO_OUT)
 	@set -e; for tone in happy sad; do \
-	  echo; echo "The same words, said in a $$tone voice: $(DEMO_AUDIO)/lost_keys_$$tone.wav"; \
-	  $(BIN)/textpro-agent --wav $(DEMO_AUDIO)/lost_keys_$$tone.wav --out $(DEMO_OUT)/reply_to_$$tone.wav; \
+	  echo; echo "The same words, said in a $$tone voice: $(DEMO_AUDIO)/new_job_$$tone.wav"; \
+	  $(BIN)/textpro-agent --wav $(DEMO_AUDIO)/new_job_$$tone.wav --out $(DEMO_OUT)/reply_to_$$tone.wav; \
 	done
 	@echo; echo "The two spoken replies: $(DEMO_OUT)/reply_to_happy.wav $(DEMO_OUT)/reply_to_sad.wav"
 	@echo 'Next, ask something of your own: $(BIN)/textpro-agent --text "what is twenty three plus forty eight"'
