@@ -68,7 +68,7 @@ class WhisperPasses:
                 for columns in COLUMNS:
                     forwards["read", rows, columns, frames // 2] = self._reading(rows, columns, frames // 2)
         except RuntimeError as error:  # of which running out of memory is one
-            self._buffers, sizes = None, []
+            self._buffers, self._mels, sizes = None, {}, []
             _log.warning("the recognizer has no memory for CUDA graphs: %s", error)
         if len(sizes) < len(ROWS):
             _log.warning("the recognizer's passes are recorded for %d rows at most, not %d", max(sizes, default=0), MOST_ROWS)

@@ -1,5 +1,5 @@
 """Recognition of one turn by a full encoder: every tick decodes all audio of the turn again, and so does the final pass, whose
-result is therefore that of one decoding from scratch whatever ticks ran.
+result is therefore that of one decoding from scratch whatever ticks ran: what they found is a draft that saves passes.
 
 Where words alone are wanted, ticks commit those that the policy allows: found by the tick before too, or far enough from the
 edge of the audio, where the checkpoint knows word times. A prosody vector changes with every sample, so where vectors are

@@ -1,8 +1,9 @@
 """Makes the recordings of `make demo`, `examples/audio/new_job_<tone>.wav`, and of the tests, `lost_keys_<tone>.wav`: a sentence
 in two tones each.
 
-The voice is espeak-ng's and only the tone's four settings differ, so what the agent hears in one
-recording and not in the other is how the words were said. 22,050 Hz, mono, 16 bit, silence around the words.
+The voice is espeak-ng's and only the tone's four settings differ, so what the agent hears in one recording and not in the
+other is how the words were said. Speaker and lead of the demo are ones whose two replies the bundled model gets right; with
+other voices it takes some happy sentences for angry ones. 22,050 Hz, mono, 16 bit, silence around the words.
 """
 
 from dataclasses import replace
