@@ -192,7 +192,8 @@ def cache_bytes(checkpoint: Checkpoint) -> int:
 def parser(description: str | None, default: Path) -> argparse.ArgumentParser:
     """The options that all benchmarks have. `default` is the name of the CSV, without the device."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--model", help="default: tiny on a CPU, random:7b on a GPU; or another random one, a preset, a folder")
+    models = "default: tiny on a CPU, random:7b on a GPU; or another random one, padded:135m, a preset, a folder"
+    made.add_argument("--model", help=models)
     made.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
     made.add_argument("--dtype", choices=sorted(PRECISIONS), help="default: float32 on a CPU, bfloat16 on a GPU")
     made.add_argument("--threads", type=int, help="CPU threads of torch; without it torch's own choice")

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import AutoModelForCausalLM, DynamicCache, EncoderDecoderCache
+from transformers import AutoModelForCausalLM, DynamicCache, EncoderDecoderCache, PreTrainedModel
 
+from textpro.kernels.fuse_prosody import ProjectorWeights
 from textpro.models.alignment import final_token_frames, spikes, word_end_frames
 from textpro.models.checkpoint import Checkpoint, load_checkpoint
 from textpro.models.errors import InputError
@@ -48,14 +49,22 @@ class Sequential:
 
 
 class SequentialAgent:
-    """A second, plain copy of a checkpoint."""
+    """A second, plain copy of a checkpoint. `backbone`: a model and its projector in place of the folder's, as plain
+    transformers run it."""
 
-    def __init__(self, folder: Path, synthesizer: Synthesizer | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        synthesizer: Synthesizer | None = None,
+        backbone: tuple[PreTrainedModel, ProjectorWeights | None] | None = None,
+    ) -> None:
         checkpoint = load_checkpoint(folder)
         self._chat, self._fusion = checkpoint.chat, checkpoint.fusion
         self._speech = checkpoint.speech.model
-        self._projector = checkpoint.backbone.projector
-        self._backbone = AutoModelForCausalLM.from_pretrained(folder / "backbone", dtype=torch.float32).eval()
+        if backbone is None:
+            plain = AutoModelForCausalLM.from_pretrained(folder / "backbone", dtype=torch.float32).eval()
+            backbone = plain, checkpoint.backbone.projector
+        self._backbone, self._projector = backbone
         tokenizer = checkpoint.tokenizer
         pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
         self._starts_word = [piece.startswith("\u0120") for piece in pieces]

@@ -21,7 +21,8 @@ from sequential_way import FullSequentialAgent, SequentialAgent
 
 from textpro.agent.runtime import Runtime
 from textpro.models.checkpoint import Checkpoint
-from textpro.models.named import model_folder
+from textpro.models.named import BUNDLED, model_folder
+from textpro.models.padded_models import is_padded
 
 NAME = "turn end"
 SHARE = 0.5
@@ -44,9 +45,14 @@ def measure_sequential(
     """The same turns, recorded from their start to their end."""
     sounds = [None if turn is None else script.samples[turn.start : turn.end].astype(np.float32) for turn in turns]
     first = next(sound for sound in sounds if sound is not None)
-    with plain_attention(checkpoint):
-        full = is_full(checkpoint)
-        agent = FullSequentialAgent(checkpoint) if full else SequentialAgent(model_folder(options.model))
+    with plain_attention(checkpoint) as model:
+        agent: FullSequentialAgent | SequentialAgent
+        if is_full(checkpoint):
+            agent = FullSequentialAgent(checkpoint)
+        elif is_padded(options.model):
+            agent = SequentialAgent(model_folder(BUNDLED), backbone=(model, checkpoint.backbone.projector))
+        else:
+            agent = SequentialAgent(model_folder(options.model))
         agent.first_token_ms(first)
         return [
             None if turn is None or sound is None else replace(turn, late_ms=agent.first_token_ms(sound))

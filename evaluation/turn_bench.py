@@ -18,6 +18,8 @@ from ..agent.runtime import Runtime
 from ..agent.session import Session
 from ..agent.session_settings import SessionSettings
 from ..agent.tools import Toolbox
+from ..agent.turns import Endpointing, TurnSettings
+from ..models.errors import InputError
 from ..models.named import Pair
 from ..streaming.espeak import EspeakProcess, EspeakSynthesizer
 from .turn_decisions import PROSODY, TEXT, Decision, judge_turns, scored
@@ -32,11 +34,30 @@ from .turn_sweep import Scored
 OnProgress = Callable[[str, int, int], None]
 """Told the stage, how much of it is done, and how much there is."""
 SLOTS = 4
-MEASURED_SETTINGS = (
-    ("default settings", SessionSettings()),
-    ("without speculation", SessionSettings(drafts=DraftSettings(p_end=math.inf))),
-)
-"""Whose voice-to-voice latency is measured; the defaults come first."""
+NO_DRAFTS = DraftSettings(p_end=math.inf)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a bench measures: how ends of turns are told, and voice to voice under the rule `endpointing` that ends them, with
+    speculation and without. InputError where nothing is left."""
+
+    decisions: bool = True
+    latency: bool = True
+    endpointing: Endpointing = "auto"
+
+    def __post_init__(self) -> None:
+        if not (self.decisions or self.latency):
+            raise InputError("neither decisions nor latency: leave out --no-decisions or --no-latency")
+
+    def settings(self) -> tuple[tuple[str, SessionSettings], ...]:
+        """Whose voice-to-voice latency is measured, by name; the one without speculation comes last."""
+        turns = TurnSettings(endpointing=self.endpointing)
+        name = "default settings" if self.endpointing == "auto" else f"endpointing {self.endpointing}"
+        return (name, SessionSettings(turns=turns)), ("without speculation", SessionSettings(turns=turns, drafts=NO_DRAFTS))
+
+
+ALL = Measured()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +74,10 @@ FULL = TurnSize("full", turns=400, questions=30)
 
 
 def bench_turns(
-    model: str | Path | Pair, size: TurnSize, seed: int, data: Path | None, progress: OnProgress, *, latency: bool = True
+    model: str | Path | Pair, size: TurnSize, seed: int, data: Path | None, progress: OnProgress, measured: Measured = ALL
 ) -> TurnReport:
     """Measure a model on generated turns, or on those in `data`. TextProError without the model, the set or espeak-ng."""
-    return asyncio.run(_bench(model, size, seed, data, progress, latency))
+    return asyncio.run(_bench(model, size, seed, data, progress, measured))
 
 
 def fit_turns(
@@ -67,15 +88,15 @@ def fit_turns(
 
 
 async def _bench(
-    model: str | Path | Pair, size: TurnSize, seed: int, data: Path | None, progress: OnProgress, latency: bool
+    model: str | Path | Pair, size: TurnSize, seed: int, data: Path | None, progress: OnProgress, measured: Measured
 ) -> TurnReport:
     began = time.monotonic()
-    turns, set_name = _turns(size, seed, data)
+    turns, set_name = _turns(size, seed, data) if measured.decisions else ([], f"{size.questions} questions")
     async with Runtime(model, speak=False, slots=SLOTS) as runtime:
         decisions = await judge_turns(runtime, turns, _counter(progress, "silences", len(turns)))
-        latencies = await _latencies(runtime, size, seed, progress) if latency else ()
+        latencies = await _latencies(runtime, size, seed, progress, measured) if measured.latency else ()
         defaults = as_set([one for turn in by_turn(decisions) for one in turn], runtime.checkpoint.config)
-    rows = make_rows(decisions, seed)
+    rows = make_rows(decisions, seed) if decisions else ()
     return TurnReport(name_of(model), set_name, seed, time.monotonic() - began, tuple(decisions), rows, defaults, latencies)
 
 
@@ -97,8 +118,10 @@ def by_turn(decisions: list[Decision]) -> list[list[Scored]]:
     return list(turns.values())
 
 
-async def _latencies(runtime: Runtime, size: TurnSize, seed: int, progress: OnProgress) -> tuple[Latencies, ...]:
-    """Each of `MEASURED_SETTINGS` on the same questions, answered aloud by espeak-ng."""
+async def _latencies(
+    runtime: Runtime, size: TurnSize, seed: int, progress: OnProgress, measured: Measured
+) -> tuple[Latencies, ...]:
+    """Each of the measured settings on the same questions, answered aloud by espeak-ng."""
     questions = draw_questions(size.questions, seed)
     found = []
     async with EspeakProcess() as voice:
@@ -107,7 +130,7 @@ async def _latencies(runtime: Runtime, size: TurnSize, seed: int, progress: OnPr
             return Session(runtime.engine, runtime.checkpoint, EspeakSynthesizer(voice), Toolbox(), settings)
 
         await measure_latency("", partial(open_session, SessionSettings()), questions[:1], lambda n: None)  # warms up
-        for name, settings in MEASURED_SETTINGS:
+        for name, settings in measured.settings():
             done = _counter(progress, f"voice to voice, {name}", len(questions))
             found.append(await measure_latency(name, partial(open_session, settings), questions, done))
     return tuple(found)

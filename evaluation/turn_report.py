@@ -135,6 +135,13 @@ class TurnReport:
 
     def _tables(self) -> Iterator[RenderableType]:
         yield f"{self.model}; {self.set_name}; seed {self.seed}; {self.seconds:.0f} s\n"
+        if self.decisions:
+            yield from self._decisions()
+        if self.latencies:
+            yield self._latency()
+        yield self._promised()
+
+    def _decisions(self) -> Iterator[RenderableType]:
         table = _table("Turn ends", "row", "turns", "cut-offs @300 ms", "@600 ms", "dead air @5 %", "@10 %", "area")
         for row in self.rows:
             cuts = (NOT_MEASURED if point is None else f"{point.cut_off_rate:.1%}" for point in row.cut_offs)
@@ -144,9 +151,6 @@ class TurnReport:
             table.add_row(row.name, row.part, *cuts, *airs, "-" if row.area is None else f"{row.area:.3f}")
         yield table
         yield from self._surest()
-        if self.latencies:
-            yield self._latency()
-        yield self._promised()
         yield (
             "Cut-offs: share of the pauses of at least 200 ms in which the turn was ended. Dead air: mean silence behind a true "
             "end, without compute. Each figure is the best that the knobs (threshold, delay, timeout) reach. In brackets: "

@@ -14,6 +14,7 @@ from transformers import GenerationConfig, WhisperFeatureExtractor
 from .chat_template import PLAIN, read_template
 from .checkpoint import CONFIG, Checkpoint, load_checkpoint, load_tokenizer
 from .errors import CheckpointError, InputError
+from .padded_models import is_padded, pad_checkpoint, padded_body
 from .pair import join_pair, load_pair
 from .presets import PRESETS, preset_folders
 from .random_models import is_random, open_random, random_shapes
@@ -58,17 +59,21 @@ def check_model(model: str | Path | Pair, cache: Path | None = None) -> None:
             preset_folders(preset, cache)
     elif is_random(model):
         random_shapes(str(model))
+    elif is_padded(model):
+        padded_body(str(model))
     else:
         model_folder(model)
 
 
 def open_model(model: str | Path | Pair, cache: Path | None = None) -> Checkpoint:
-    """The checkpoint of a preset, of random weights (`random:7b`), of a pair, or of a folder with a `textpro_config.json`: the
-    project's own layout, or a released one that holds both parts. `cache` is the hub's, None the usual one. InputError where
+    """The checkpoint of a preset, of random weights (`random:7b`), of the bundled one in a larger body (`padded:135m`), of a
+    pair, or of a folder with a `textpro_config.json`: the project's own layout, or a released one that holds both parts. `cache` is the hub's, None the usual one. InputError where
     it is not here, CheckpointError where something in it does not fit, DeviceError where random weights have no room."""
     check_model(model, cache)
     if is_random(model):
         return open_random(str(model))
+    if is_padded(model):
+        return pad_checkpoint(load_checkpoint(model_folder(BUNDLED)), str(model))
     if isinstance(model, Pair):
         encoder, backbone = model.encoder.expanduser(), model.backbone.expanduser()
         if is_released(backbone):
@@ -96,8 +101,8 @@ def model_files(model: str | Path | Pair, cache: Path | None = None) -> dict[str
     """The folders that `open_model` reads, by the name of their part."""
     if isinstance(model, Pair):
         return {"speech": model.encoder.expanduser(), "backbone": model.backbone.expanduser()}
-    if is_random(model):
-        raise InputError(f"{model} is made of random numbers and has no files: name a preset or a folder")
+    if is_random(model) or is_padded(model):
+        raise InputError(f"{model} is made on the spot and has no files: name a preset or a folder")
     preset = PRESETS.get(str(model))
     if preset is not None and preset.repositories:
         return {str(role): folder for role, folder in preset_folders(preset, cache).items()}

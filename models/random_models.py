@@ -11,7 +11,7 @@ tokenizers are learnt on the spot and know the list's words; the rest of each vo
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -179,13 +179,14 @@ def open_random(
     return join_pair(speech, qwen, written, projector, shapes.fusion, name=name, template=ChatTemplate())
 
 
-def check_room(name: str, device: torch.device, needed: int) -> None:
-    """DeviceError where `needed` bytes and some for everything else are not free on the device."""
+def check_room(name: str, device: torch.device, needed: int, others: Collection[str] = MODELS) -> None:
+    """DeviceError where `needed` bytes and some for everything else are not free on the device; it names the others of the
+    kind."""
     free = free_bytes(device)
     if free is None or needed + (_ROOM_FOR_THE_REST if needed > _ROOM_FOR_THE_REST else 0) <= free:
         return
     where = "memory" if device.type == "cpu" else f"memory of {device}"
-    smaller = ", ".join(other for other in MODELS if other != name)
+    smaller = ", ".join(other for other in others if other != name)
     raise DeviceError(
         f"{name} has {needed / 1e9:.1f} GB of weights and needs {_ROOM_FOR_THE_REST / 1e9:.1f} GB beside them, and "
         f"{free / 1e9:.1f} GB of {where} are free: free some, take a device with more, or another of {smaller}"

@@ -212,7 +212,7 @@ def agent(
         str | None,
         typer.Option(
             metavar="PRESET|FOLDER",
-            help="tiny (bundled), another preset (command models), a checkpoint folder, or random:7b for speed alone.",
+            help="tiny (bundled), another preset (command models), a checkpoint folder; for speed alone padded:135m, random:7b.",
         ),
     ] = None,
     encoder: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Any Whisper, with --backbone; without prosody.")] = None,

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .agent.turns import Endpointing
 from .exits import clean_exit
 from .models.errors import InputError
 
@@ -49,6 +50,10 @@ def bench_turns(
     latency: Annotated[
         bool, typer.Option(help="Measure voice-to-voice latency as well, at real-time pace through spoken replies.")
     ] = True,
+    decisions: Annotated[bool, typer.Option(help="Judge the ends of turns; without it latency alone.")] = True,
+    endpointing: Annotated[
+        Endpointing, typer.Option(help="What ends a turn while latency is measured; auto: what the model is calibrated for.")
+    ] = "auto",
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
     csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write one line for each silence.")] = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.svg", help="Draw dead air against cut-offs.")] = None,
@@ -63,8 +68,9 @@ def bench_turns(
 
         size = turn_bench.FULL if full else turn_bench.QUICK
         chosen = _model(model, encoder, backbone)
+        measured = turn_bench.Measured(decisions, latency, endpointing)
         with _progress() as show:
-            report = turn_bench.bench_turns(chosen, size, seed, data, show, latency=latency)
+            report = turn_bench.bench_turns(chosen, size, seed, data, show, measured)
         if csv is not None:
             report.write_csv(csv)
         if plot is not None:
