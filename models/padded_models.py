@@ -164,7 +164,9 @@ def _fill(model: Qwen2ForCausalLM, random: torch.Generator) -> None:
 
 
 def _pad_tokens(small: PreTrainedModel, large: Qwen2ForCausalLM) -> None:
-    embedding, output = small.get_input_embeddings().weight, small.get_output_embeddings().weight
+    read: Any = small.get_input_embeddings()
+    written: Any = small.get_output_embeddings()
+    embedding, output = read.weight, written.weight
     vocab, hidden = embedding.shape
     large.model.embed_tokens.weight[:vocab, :hidden] = embedding.to(large.lm_head.weight)
     large.model.embed_tokens.weight[:, hidden] = WHISPERED

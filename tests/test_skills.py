@@ -310,7 +310,7 @@ def test_arithmetic_is_about_a_third_of_the_turns() -> None:
 
 
 def test_every_skill_is_in_training_and_in_the_paraphrases() -> None:
-    skills = set("arithmetic devices robot shop capitals smalltalk joke name refusal tone sound".split())
+    skills = set("arithmetic devices robot shop capitals smalltalk joke remembering refusal tone sound".split())
     skills.update(REPEATS)
     assert {turn.skill for turn in turns("train")} == skills
     assert {turn.skill for turn in turns("paraphrases")} == skills

@@ -121,7 +121,7 @@ class Lessons:
     def _dialogue(self) -> Dialogue:
         sums = self._rng.random() < self._extra_sums
         while True:
-            dialogue = sample_dialogue(self._rng, "train")
+            dialogue = sample_dialogue(self._rng, "train", typed=True)
             if not sums or dialogue.turns[0].skill == "arithmetic":
                 return dialogue
 

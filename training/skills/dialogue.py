@@ -5,7 +5,7 @@ import dataclasses
 import random
 from collections.abc import Callable
 
-from . import arithmetic, capitals, devices, robot, shop, smalltalk, tone
+from . import arithmetic, capitals, devices, remembering, robot, shop, smalltalk, tone
 from .draw import Draw
 from .turns import Dialogue, Turn
 from .wordings import SPLITS, wordings
@@ -19,21 +19,22 @@ FOLLOW_SHARE = 0.4
 ANSWER_SHARE = 0.85
 META_SHARE = 0.2
 META_SHARE_CUT = 0.65
+RECALL_SHARE = 0.35
 CUT_SHARE = 0.12
 
 # Shares of turns that open a subject; the second table holds the skills that have fillers to hold out.
 STARTS: tuple[tuple[Start, float], ...] = (
     (arithmetic.start, 0.31), (devices.start, 0.14), (robot.start, 0.12), (shop.start, 0.11),
     (tone.start, 0.14), (capitals.start, 0.06), (smalltalk.start, 0.07), (smalltalk.refuse, 0.05),
-    (tone.sound, 0.03),
+    (tone.sound, 0.03), (remembering.start, 0.07),
 )
 FILLER_STARTS: tuple[tuple[Start, float], ...] = (
     (arithmetic.start, 0.4), (devices.start, 0.2), (robot.start, 0.15), (shop.start, 0.15), (tone.start, 0.1),
+    (remembering.start, 0.08),
 )
 FOLLOWS: dict[str, Follow] = {
     arithmetic.NAME: arithmetic.follow, devices.NAME: devices.follow, robot.NAME: robot.follow,
     shop.NAME: shop.follow, capitals.NAME: capitals.follow, smalltalk.JOKE: smalltalk.another_joke,
-    smalltalk.NAMED: smalltalk.recall_name,
 }
 SAID_WAYS = wordings(
     ("what did i say", "what did i just say", "repeat what i said", "can you repeat what i said",
@@ -47,22 +48,25 @@ AGAIN_WAYS = wordings(
 SAID, AGAIN = "said", "again"
 STAND_INS = tuple(dict.fromkeys(
     (*devices.ROOMS, *robot.OBJECTS, *robot.COLOURS, *robot.PLACES, *robot.SPOTS, *capitals.COUNTRIES,
-     *smalltalk.NAMES, *smalltalk.OUTSIDE_PLACES, *tone.BREAKABLE)))
+     *remembering.NAMES, *smalltalk.OUTSIDE_PLACES, *tone.BREAKABLE)))
 """Things and names that training puts where a place, a thing or a colour belongs."""
 
 
-def sample_dialogue(rng: random.Random, split: str) -> Dialogue:
+def sample_dialogue(rng: random.Random, split: str, *, typed: bool = False) -> Dialogue:
     """One conversation of 1 to 4 turns for a split of `SPLITS`.
 
     'train' never holds a held-out filler or wording; 'fillers' puts held-out fillers into known wordings;
-    'paraphrases' uses held-out wordings only, with any filler.
+    'paraphrases' uses held-out wordings only, with any filler. In a `typed` one there may be names that the recognizer never
+    heard.
     """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; it is one of {', '.join(SPLITS)}")
-    draw = Draw(rng, split, STAND_INS)
+    draw = Draw(rng, split, STAND_INS, typed=typed)
     length = rng.choices(LENGTHS, LENGTH_SHARES)[0]
     while len(draw.turns) < length:
         draw.turns.append(_next_turn(draw))
+    if draw.unasked and length < LENGTHS[-1]:  # what was told is asked for, or it was told in vain
+        draw.turns.append(_perhaps_cut(draw, remembering.recall(draw)))
     return Dialogue(tuple(draw.turns))
 
 
@@ -72,6 +76,8 @@ def _next_turn(draw: Draw) -> Turn:
         share = META_SHARE if last.heard is None else META_SHARE_CUT
         if last.skill not in (SAID, AGAIN) and draw.chance(share):
             return _repeat(draw, last)
+        if draw.told and draw.chance(RECALL_SHARE):
+            return _perhaps_cut(draw, remembering.recall(draw))
         follow = FOLLOWS.get(draw.skill)
         if follow is not None and draw.chance(ANSWER_SHARE if draw.open_tool else FOLLOW_SHARE):
             turn = follow(draw)

@@ -21,7 +21,8 @@ class Draw:
 
     `stand_ins` are words that may stand for others in training, `number` is the last result (-1: none), `light` its room
     and state, `order` the number last named and `answered_as` the one whose results it gets, `open_tool` the request that
-    still lacks a number, `held_object` what the robot holds.
+    still lacks a number, `held_object` what the robot holds, `told` what the user told (and the name of its fillers), of
+    which `unasked` was not asked for yet. In a `typed` one there may be words that the recognizer never heard.
     """
 
     rng: random.Random
@@ -36,7 +37,9 @@ class Draw:
     open_tool: str = ""
     held_object: str = ""
     joke: int = 0
-    name: str = ""
+    typed: bool = False
+    told: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    unasked: set[str] = field(default_factory=set)
 
     def words(self, ways: Wordings) -> str:
         """A wording of this split."""

@@ -1,13 +1,11 @@
 """Small talk, jokes, and the polite refusal of everything else."""
 
 from .draw import Draw
-from .numbers import sentence
 from .turns import Turn
 from .wordings import Frames, Wordings, wordings
 
 NAME = "smalltalk"
 REFUSAL = "refusal"
-NAMED = "name"
 JOKE = "joke"
 REFUSAL_REPLY = "Sorry, I can't help with that."
 
@@ -97,14 +95,6 @@ _OUTSIDE_HELD = (
 )
 OUTSIDE_WAYS = wordings(_OUTSIDE, _OUTSIDE_HELD, Frames(("please {}", "hey {}", "okay {}", "{} please"),
                                                         ("well {}",)))
-NAMES = ("anna", "tom", "maria", "peter", "lucy", "jack", "emma", "david", "sarah", "paul", "laura", "max",
-         "julia", "oliver", "sophie", "daniel")
-NAME_WAYS = wordings(("my name is {name}", "i am {name}", "hello my name is {name}", "hi i am {name}",
-                      "call me {name}",
-                      "you can call me {name}"), ("hello i am {name}", "hi my name is {name}"))
-MY_NAME_WAYS = wordings(("what is my name", "what's my name", "do you know my name", "who am i",
-                         "tell me my name",
-                         "do you remember my name"), ("do you know who i am", "please tell me my name"))
 OUTSIDE_PLACES = ("paris", "london", "rome", "berlin", "tokyo", "moscow", "china", "france", "italy",
                   "spain", "japan", "germany", "brazil", "india", "canada", "mexico")
 
@@ -115,27 +105,9 @@ def start(draw: Draw) -> Turn:
         draw.joke = 0
         template = draw.words(JOKE_WAYS)
         return Turn(template, JOKES[0], JOKE, template)
-    if draw.chance(0.08):
-        return _name(draw)
     reply, ways = draw.rng.choice(TALK)
     template = draw.words(ways)
     return Turn(template, reply, NAME, template)
-
-
-def _name(draw: Draw) -> Turn:
-    if not draw.name and draw.chance(0.3):
-        template = draw.words(MY_NAME_WAYS)
-        return Turn(template, "You did not tell me your name.", NAME, template)
-    template = draw.words(NAME_WAYS)
-    draw.name = draw.rng.choice(NAMES)
-    return Turn(template.replace("{name}", draw.name), f"Nice to meet you, {sentence(draw.name)}.",
-                NAMED, template)
-
-
-def recall_name(draw: Draw) -> Turn:
-    """The name that the user gave."""
-    template = draw.words(MY_NAME_WAYS)
-    return Turn(template, f"Your name is {sentence(draw.name)}.", NAMED, template)
 
 
 def another_joke(draw: Draw) -> Turn | None:

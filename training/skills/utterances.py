@@ -6,7 +6,7 @@ import random
 import re
 from functools import cache
 
-from . import arithmetic, capitals, devices, dialogue, robot, shop, smalltalk, tone
+from . import arithmetic, capitals, devices, dialogue, remembering, robot, shop, smalltalk, tone
 from .dialogue import sample_dialogue
 from .numbers import DIGITS, NUMBER_WORDS, spoken_order
 from .wordings import Wordings
@@ -22,7 +22,7 @@ _DIGIT_COUNTS = (2, 3, 5, 6, 7)
 _SLOT = re.compile(r"\{(\w+)\}")
 _FILLER_PHRASES: tuple[str, ...] = (
     *devices.ROOMS, *robot.OBJECTS, *robot.COLOURS, *robot.PLACES, *robot.SPOTS, *capitals.COUNTRIES,
-    *smalltalk.OUTSIDE_PLACES, *tone.THINGS, *smalltalk.NAMES, *tone.BREAKABLE,
+    *smalltalk.OUTSIDE_PLACES, *tone.THINGS, *remembering.NAMES, *tone.BREAKABLE,
     "on off left right forward backward meter meters are is over",
     "second seconds minute minutes hour hours o'clock oh in the morning afternoon evening",
 )
@@ -66,7 +66,7 @@ def _word_list() -> tuple[str, ...]:
 def all_wordings() -> tuple[Wordings, ...]:
     """The wordings of all skills, as tests and reports look at them."""
     found: list[Wordings] = []
-    for module in (arithmetic, capitals, devices, dialogue, robot, shop, smalltalk, tone):
+    for module in (arithmetic, capitals, devices, dialogue, remembering, robot, shop, smalltalk, tone):
         for value in vars(module).values():
             if isinstance(value, Wordings):
                 found.append(value)
