@@ -66,9 +66,10 @@ def check_model(model: str | Path | Pair, cache: Path | None = None) -> None:
 
 
 def open_model(model: str | Path | Pair, cache: Path | None = None) -> Checkpoint:
-    """The checkpoint of a preset, of random weights (`random:7b`), of the bundled one in a larger body (`padded:135m`), of a
-    pair, or of a folder with a `textpro_config.json`: the project's own layout, or a released one that holds both parts. `cache` is the hub's, None the usual one. InputError where
-    it is not here, CheckpointError where something in it does not fit, DeviceError where random weights have no room."""
+    """The checkpoint of a preset, of random weights (`random:7b`), of the bundled model in a larger body (`padded:135m`), of a
+    pair, or of a folder with a `textpro_config.json`: the project's own layout, or a released one that holds both parts.
+    `cache` is the hub's, None the usual one. InputError where it is not here, CheckpointError where something in it does not
+    fit, DeviceError where weights that are made on the spot have no room."""
     check_model(model, cache)
     if is_random(model):
         return open_random(str(model))

@@ -25,6 +25,8 @@ from scripted_engine import CHAT, run
 from scripted_session import ScriptedSession
 from textpro.agent.events import Audio, EagerTurnEnd, Event, ReplyDelta, TurnEnd, TurnResumed
 from textpro.agent.turns import TurnSettings
+from textpro.evaluation import turn_bench
+from textpro.evaluation.turn_bench import Measured, TurnSize
 from textpro.evaluation.turn_decisions import PROSODY, SAID, TEXT, Decision, history_ids, scored
 from textpro.evaluation.turn_fit import Fit
 from textpro.evaluation.turn_latency import Latencies, VoiceToVoice, ask, measure_latency, voice_to_voice
@@ -32,6 +34,7 @@ from textpro.evaluation.turn_report import NAMES, VAD_ONLY, TurnReport, make_row
 from textpro.evaluation.turn_sets import Message, Silence, SpokenTurn
 from textpro.evaluation.turn_settings import settings_toml
 from textpro.evaluation.turn_sweep import Policy
+from textpro.models.errors import InputError
 from textpro.turns_commands import bench_turns, calibrate
 
 RATE = 16_000
@@ -249,6 +252,24 @@ def test_the_bundled_model_is_surer_at_ends_than_within_sentences(two_turns: Pat
     assert len(p_end) == 4
     assert all(p_end[turn, "True"] > 10 * p_end[turn, "False"] for turn in ("sum", "light")), p_end
     ElementTree.fromstring((tmp_path / "out.svg").read_text())
+
+
+def test_latency_alone_is_measured_under_the_rule_asked_for(command: typer.Typer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turn_bench, "QUICK", TurnSize("quick", turns=1, questions=1))
+    asked = ["bench", "turns", "--json", "--no-decisions", "--endpointing", "vad"]
+    done = CliRunner().invoke(command, asked, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    values = json.loads(done.stdout)
+    drafted, plain = values["voice_to_voice"]["endpointing vad"], values["voice_to_voice"]["without speculation"]
+    assert (drafted["answered"], plain["answered"], values["rows"]) == (1, 1, [])
+    assert 640 <= drafted["silence_ms"]["p50"] == plain["silence_ms"]["p50"] <= 900
+
+
+def test_a_bench_of_nothing_is_refused(command: typer.Typer) -> None:
+    done = CliRunner().invoke(command, ["bench", "turns", "--no-decisions", "--no-latency"])
+    assert done.exit_code != 0
+    with pytest.raises(InputError, match="neither decisions nor latency"):
+        Measured(decisions=False, latency=False)
 
 
 def test_calibrating_on_too_few_turns_leaves_it_to_silence_and_says_so(two_turns: Path, command: typer.Typer) -> None:

@@ -175,7 +175,7 @@ def sound(draw: Draw) -> Turn:
 
 
 def _with_thing(draw: Draw, fillers: Fillers[tuple[str, str]], ways: Wordings, kind: str) -> Turn:
-    thing, tone = draw.fill(fillers)
+    thing, tone = draw.fill_freely(fillers, 0)  # any thing, so that no tone is learned with its thing
     template = draw.words(ways)
     user = template.replace("{thing}", thing).replace("{is}", "are" if thing in ("keys", "glasses") else "is")
     reply = REPLIES[kind][tone].replace("{topic}", f"your {thing}")
