@@ -21,6 +21,7 @@ RESULT: dict[str, Callable[[int, int], int]] = {
     "plus": operator.add, "minus": operator.sub, "times": operator.mul,
 }
 OVER_LIMIT_REPLY = "Sorry, I only count from zero to one hundred."
+BEYOND_SHARE = 0.06
 NO_NUMBER_REPLY = "Sorry, from which number?"
 
 _EXPRESSIONS = {
@@ -137,7 +138,7 @@ NEXT = {
 def start(draw: Draw) -> Turn:
     """A calculation of two numbers."""
     operation = draw.rng.choice(("plus", "plus", "plus", "minus", "minus", "minus", "times", "times"))
-    if draw.split != "fillers" and draw.chance(0.03):
+    if draw.split != "fillers" and draw.chance(BEYOND_SHARE):
         return _beyond(draw, operation)
     if draw.split != "fillers" and not draw.spoke_of(NAME) and draw.chance(0.02):
         return _without_number(draw, operation)
@@ -150,6 +151,8 @@ def follow(draw: Draw) -> Turn | None:
     if draw.number < 0:
         return None
     operation = draw.rng.choice(("plus", "minus", "times"))
+    if draw.split != "fillers" and draw.chance(BEYOND_SHARE):
+        return _beyond_next(draw, operation)
     numbers = NEXT[operation, draw.split][draw.number]
     if not numbers:
         return None
@@ -172,12 +175,31 @@ def worked(operation: str, a: int, b: int) -> str:
 
 
 def _beyond(draw: Draw, operation: str) -> Turn:
-    """A result clearly outside of what the assistant counts to."""
-    a, b = draw.rng.randrange(60, 100), draw.rng.randrange(50, 100)
-    if operation == "minus":
-        a, b = draw.rng.randrange(0, 40), draw.rng.randrange(50, 100)
-    template = draw.words(WAYS[operation])
-    user = template.replace("{a}", number_words(a)).replace("{b}", number_words(b))
+    """A result outside of what the assistant counts to, by little as often as by much."""
+    a = draw.rng.randrange(2, LIMIT + 1) if operation != "minus" else draw.rng.randrange(LIMIT)
+    return _over(draw, draw.words(WAYS[operation]), a, _too_much(draw, operation, a))
+
+
+def _beyond_next(draw: Draw, operation: str) -> Turn | None:
+    """The same from the last result on; None where nothing leads outside."""
+    if _least_too_much(operation, draw.number) > LIMIT:
+        return None
+    return _over(draw, draw.words(FOLLOW_WAYS[operation]), draw.number, _too_much(draw, operation, draw.number))
+
+
+def _too_much(draw: Draw, operation: str, a: int) -> int:
+    """A second number of at most `LIMIT` that leads outside: one of the first that do, or any."""
+    least = _least_too_much(operation, a)
+    return draw.rng.randint(least, min(LIMIT, least + 9) if draw.chance(0.5) else LIMIT)
+
+
+def _least_too_much(operation: str, a: int) -> int:
+    return {"plus": LIMIT - a + 1, "minus": a + 1, "times": LIMIT // a + 1 if a else LIMIT + 1}[operation]
+
+
+def _over(draw: Draw, template: str, a: int, b: int) -> Turn:
+    second = number_words(b)
+    user = template.replace("{a}", number_words(a)).replace("{b}", second).replace("{k}", second)
     draw.number = -1
     return Turn(user, OVER_LIMIT_REPLY, NAME, template)
 

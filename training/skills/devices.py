@@ -47,7 +47,8 @@ LIGHT_WAYS = together(
 AGAIN_WAYS = wordings(
     ("turn it {state} again", "turn it {state}", "switch it {state} again", "now turn it {state} again",
      "turn the light {state} again", "please turn it {state} again", "and now {state} again",
-     "okay turn it {state} again"),
+     "okay turn it {state} again", "turn {state} the light", "turn the light {state}", "switch {state} the light",
+     "switch the light {state}", "light {state} please"),
     ("now switch it {state} again", "can you turn it {state} again"),
 )
 TIMER_WAYS = wordings(
@@ -86,7 +87,7 @@ def start(draw: Draw) -> Turn:
     """A light, a timer or an alarm."""
     kind = draw.rng.random()
     draw.light = ("", "")
-    if draw.split != "fillers" and not draw.spoke_of(NAME) and draw.chance(0.03):
+    if draw.split != "fillers" and not draw.spoke_of(NAME) and draw.chance(0.06):
         template = draw.words(AGAIN_WAYS)
         user = template.replace("{state}", draw.rng.choice(("on", "off")))
         return Turn(user, WHICH_LIGHT_REPLY, NAME, template)

@@ -46,6 +46,9 @@ AGAIN_WAYS = wordings(
      "i did not hear you", "once more please"),
     ("sorry can you repeat that", "what did you say just now", "say that once more please"))
 SAID, AGAIN = "said", "again"
+LONGEST_REPEATED = 12
+"""Words of a reply that was itself a repetition and is repeated."""
+IN_VAIN_SHARE = 0.015
 STAND_INS = tuple(dict.fromkeys(
     (*devices.ROOMS, *robot.OBJECTS, *robot.COLOURS, *robot.PLACES, *robot.SPOTS, *capitals.COUNTRIES,
      *remembering.NAMES, *smalltalk.OUTSIDE_PLACES, *tone.BREAKABLE)))
@@ -74,7 +77,8 @@ def _next_turn(draw: Draw) -> Turn:
     if draw.turns:
         last = draw.turns[-1]
         share = META_SHARE if last.heard is None else META_SHARE_CUT
-        if last.skill not in (SAID, AGAIN) and draw.chance(share):
+        short = max(len(last.user.split()), len(last.reply.split())) <= LONGEST_REPEATED
+        if (last.skill not in (SAID, AGAIN) or short) and draw.chance(share):
             return _repeat(draw, last)
         if draw.told and draw.chance(RECALL_SHARE):
             return _perhaps_cut(draw, remembering.recall(draw))
@@ -83,6 +87,10 @@ def _next_turn(draw: Draw) -> Turn:
             turn = follow(draw)
             if turn is not None:
                 return _perhaps_cut(draw, turn)
+    elif draw.split != "fillers" and draw.chance(IN_VAIN_SHARE):
+        ways, who = draw.rng.choice(((SAID_WAYS, "You"), (AGAIN_WAYS, "I")))
+        template = draw.words(ways)
+        return Turn(template, f"{who} did not say anything yet.", smalltalk.NAME, template)
     starts, weights = _FILLER_TABLE if draw.split == "fillers" else _START_TABLE
     start = draw.rng.choices(starts, cum_weights=weights)[0]
     turn = start(draw)

@@ -13,6 +13,8 @@ STAND_IN_SHARE = 0.4
 LARGEST_STAND_IN = 99
 FAILED_REPLY = "Sorry, that did not work."
 FAILED_SHARE = 0.03
+TOLD_SHARE = 0.25
+"""Of the training turns whose tool just succeeds: it says so in words of its own, as people's functions do."""
 
 
 @dataclass(slots=True)
@@ -21,8 +23,9 @@ class Draw:
 
     `stand_ins` are words that may stand for others in training, `number` is the last result (-1: none), `light` its room
     and state, `order` the number last named and `answered_as` the one whose results it gets, `open_tool` the request that
-    still lacks a number, `held_object` what the robot holds, `told` what the user told (and the name of its fillers), of
-    which `unasked` was not asked for yet. In a `typed` one there may be words that the recognizer never heard.
+    still lacks a number, `held_object` what the robot holds, `drives` whether it was sent off, `told` what the user told (and
+    the name of its fillers), of which `unasked` was not asked for yet. In a `typed` one there may be words that the recognizer
+    never heard.
     """
 
     rng: random.Random
@@ -36,6 +39,7 @@ class Draw:
     answered_as: str = ""
     open_tool: str = ""
     held_object: str = ""
+    drives: bool = False
     joke: int = 0
     typed: bool = False
     told: dict[str, tuple[str, str | None]] = field(default_factory=dict)
@@ -74,7 +78,18 @@ class Draw:
 def tool_turn(
     draw: Draw, skill: str, template: str, user: str, call: Call, reply: str, filler: str | None = None
 ) -> Turn:
-    """A turn whose tool answers as the demo tools do, so that `reply` fits; in training it fails at times."""
+    """A turn whose tool answers as the demo tools do, so that `reply` fits; in training it fails at times, and at times tells
+    in words that it did not."""
+    result = demo_result(call)
     if draw.split == "train" and draw.chance(FAILED_SHARE):
         return Turn(user, FAILED_REPLY, skill, template, call=call, result={"ok": False}, filler=filler)
-    return Turn(user, reply, skill, template, call=call, result=demo_result(call), filler=filler)
+    if draw.split == "train" and result == {"ok": True} and draw.chance(TOLD_SHARE):
+        result = {"result": told(draw.rng, call, reply)}
+    return Turn(user, reply, skill, template, call=call, result=result, filler=filler)
+
+
+def told(rng: random.Random, call: Call, reply: str) -> str:
+    """What somebody's function might return where nothing went wrong."""
+    plain = reply.removeprefix("Okay, ").rstrip(".")
+    values = " ".join(map(str, call.arguments.values()))
+    return rng.choice((plain, plain, f"the {plain}", "done", "ok", "okay", f"{call.name} done", f"{values} done", values or "ok"))

@@ -7,6 +7,7 @@ from .turns import Turn
 from .wordings import Fillers, Frames, wordings
 
 NAME = "robot"
+STOPPED_REPLY = "Okay, I stopped."
 OBJECTS = ("ball", "cup", "box", "book", "bottle", "pen", "bag", "toy", "block", "plate", "spoon", "apple")
 COLOURS = ("red", "green", "blue", "yellow", "black", "white", "brown", "orange")
 PLACES = ("kitchen", "bedroom", "bathroom", "living room", "hall", "garden", "garage", "office",
@@ -37,6 +38,9 @@ STOP_WAYS = wordings(
     ("robot stop", "stop moving", "stop right there", "stop the robot", "don't move", "stay where you are",
      "stop right now"),
     ("stay right there", "robot stop moving"), )
+STOP_NOW_WAYS = wordings(("stop", "stop now", "please stop", "stop please", "okay stop", "stop it", "wait stop"),
+                         ("stop it now", "okay please stop"))
+"""Said while it drives, that is right after it was sent."""
 PICK_WAYS = wordings(
     ("pick up the {colour} {object}", "take the {colour} {object}", "grab the {colour} {object}",
      "get the {colour} {object}", "pick the {colour} {object} up", "lift the {colour} {object}",
@@ -57,7 +61,7 @@ GO_WAYS = wordings(
 def start(draw: Draw) -> Turn:
     """One request to the robot; in 'fillers' one with fillers."""
     kind = draw.rng.random()
-    draw.held_object = ""
+    draw.held_object, draw.drives = "", False
     if draw.split == "fillers":
         return _move(draw) if kind < 0.35 else _pick(draw) if kind < 0.85 else _go(draw)
     for share, turn in ((0.2, _move), (0.28, _roll), (0.45, _turn), (0.55, _stop), (0.8, _pick)):
@@ -69,7 +73,11 @@ def start(draw: Draw) -> Turn:
 
 
 def follow(draw: Draw) -> Turn | None:
-    """Put down what was picked up, here or somewhere; None while it holds nothing."""
+    """Put down what was picked up, here or somewhere, or stop where it drives; None while it does neither."""
+    if draw.drives:
+        draw.drives = False
+        template = draw.words(STOP_NOW_WAYS)
+        return tool_turn(draw, NAME, template, template, Call("robot_stop", {}), STOPPED_REPLY)
     if not draw.held_object:
         return None
     thing, draw.held_object = draw.held_object, ""
@@ -90,6 +98,7 @@ def _put(draw: Draw, thing: str) -> Turn:
 
 def _move(draw: Draw) -> Turn:
     way, meters = draw.fill_freely(MOVES, 1)
+    draw.drives = True
     distance = f"{number_words(meters)} {'meter' if meters == 1 else 'meters'}"
     template = draw.words(MOVE_WAYS)
     user = template.replace("{way}", way).replace("{meters}", distance)
@@ -100,6 +109,7 @@ def _move(draw: Draw) -> Turn:
 
 def _roll(draw: Draw) -> Turn:
     way = draw.rng.choice(("forward", "backward"))
+    draw.drives = True
     template = draw.words(ROLL_WAYS)
     return tool_turn(draw, NAME, template, template.replace("{way}", way), Call("robot_move",
                                                                                 {"direction": way}),
@@ -120,7 +130,7 @@ def _turn(draw: Draw) -> Turn:
 
 def _stop(draw: Draw) -> Turn:
     template = draw.words(STOP_WAYS)
-    return tool_turn(draw, NAME, template, template, Call("robot_stop", {}), "Okay, I stopped.")
+    return tool_turn(draw, NAME, template, template, Call("robot_stop", {}), STOPPED_REPLY)
 
 
 def _pick(draw: Draw) -> Turn:
@@ -130,13 +140,14 @@ def _pick(draw: Draw) -> Turn:
     call = Call("robot_pick", {"object": thing, "colour": colour})
     turn = tool_turn(draw, NAME, template, user, call, f"Okay, I have the {colour} {thing}.",
                      OBJECT_COLOURS.mark(draw.split, (colour, thing)))
-    if turn.result == {"ok": True}:
+    if turn.result != {"ok": False}:
         draw.held_object = f"{colour} {thing}"
     return turn
 
 
 def _go(draw: Draw) -> Turn:
     (place,) = draw.fill_freely(DESTINATIONS, 0)
+    draw.drives = True
     template = draw.words(GO_WAYS)
     return tool_turn(draw, NAME, template, template.replace("{place}", place), Call("robot_go",
                                                                                     {"place": place}),

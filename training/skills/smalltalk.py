@@ -84,6 +84,8 @@ _OUTSIDE = (
     "fix my computer", "drive me home", "pay my bill", "send money to my sister", "take me to the beach",
     "what does that sign mean", "is it cold in {place}", "when does the bank open",
     "how much does a new car cost", "change the channel", "start the movie", "pour me some water",
+    "is the kitchen light on", "is the light on in the hall", "is the garden light off", "are the lights on",
+    "is the timer on", "is my alarm set",
     "do you love me", "are you married", "what is your favorite color", "do you dream", "do you like music",
 )
 _OUTSIDE_HELD = (
