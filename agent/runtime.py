@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
+from transformers.utils import logging as transformers_logging
 
 from ..engine import Engine, Entry, Sampling
 from ..engine.pace import LONGEST_TICK_MS
@@ -88,7 +89,14 @@ class Runtime:
         return self
 
     def _open(self, model: str | Path | Pair) -> Checkpoint:
-        return place_by_name(open_model(model), self._device)
+        """Without a bar of transformers: whoever shows progress does it by themselves."""
+        shown = transformers_logging.is_progress_bar_enabled()
+        transformers_logging.disable_progress_bar()
+        try:
+            return place_by_name(open_model(model), self._device)
+        finally:
+            if shown:
+                transformers_logging.enable_progress_bar()
 
     async def __aexit__(self, *_: object) -> None:
         await self.engine.aclose()

@@ -166,12 +166,18 @@ class Session:
 
     async def send_text(self, text: str) -> None:
         """A whole turn, typed. A turn that is being spoken ends first, with the words it has. InputError if `text` holds no
-        words."""
+        words, or more tokens than half of what the context holds."""
+        if not isinstance(text, str):
+            raise InputError(f"a typed turn is a {type(text).__name__}: expected a string")
+        self._check_begun()
         words = self._checkpoint.chat.words
         # The tokens of a long text take tens of milliseconds, for which no session's sound should wait.
         ids = words(text) if len(text) < LONG_TEXT else await asyncio.to_thread(words, text)
         if not ids:
             raise InputError(f"the typed turn {text[:40]!r} holds no words: send some text")
+        if len(ids) > (most := self._context.capacity // 2):
+            beginning = f"the typed turn {text[:40]!r}..."
+            raise InputError(f"{beginning} has {len(ids)} tokens: at most {most} are taken, so send it in parts")
         await self._put(_Typed(text, ids))
 
     async def commit(self) -> None:
@@ -225,9 +231,14 @@ class Session:
         return waiting
 
     async def _put(self, item: _Input) -> None:
-        if self._task is None or self._task.done():
+        self._check_begun()
+        if self._task is not None and self._task.done():
             raise TextProError("this session has ended: its last event says why; open a new one")
         await self._inbox.put(item)
+
+    def _check_begun(self) -> None:
+        if self._task is None:
+            raise TextProError("this session has not begun: open it by `async with runtime.session() as session`")
 
     def _wake(self) -> None:
         """Look at the reply again; a full inbox does so anyway."""

@@ -138,12 +138,14 @@ def tool(
 class Toolbox:
     """The tools of one session. Without functions of its own it holds the demo tools, whose results are made up.
 
-    `time_limit_s` is that of plain functions. InputError for two tools of one name.
+    `time_limit_s` is that of plain functions. InputError for two tools of one name, or what is no function.
     """
 
     def __init__(self, functions: Sequence[ToolFunction | Tool] | None = None, time_limit_s: float = TIME_LIMIT_S) -> None:
         self._tools: dict[str, Tool] = {}
         for function in _demo_tools() if functions is None else functions:
+            if not callable(function) and not isinstance(function, Tool):
+                raise InputError(f"{function!r} is no tool: expected a function, or what `tool` makes of one")
             made = function if isinstance(function, Tool) else replace(tool(function), time_limit_s=time_limit_s)
             if made.name in self._tools:
                 raise InputError(f"two tools are called {made.name}: give one of them another name")

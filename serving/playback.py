@@ -133,7 +133,9 @@ class ReplyFiles:
     are replaced."""
 
     def __init__(self, out: Path) -> None:
-        """Creates the folder. InputError if that is not possible."""
+        """Creates the folder. InputError if that is not possible, or for a name with another ending."""
+        if out.suffix and not self._names_wav(out) and not out.is_dir():
+            raise InputError(f"{out}: replies are written as WAV; give a name that ends in .wav, or a folder.")
         self._out = out
         self._count = 0
         folder = out.parent if self._is_file else out
@@ -144,7 +146,11 @@ class ReplyFiles:
 
     @property
     def _is_file(self) -> bool:
-        return self._out.suffix.lower() == ".wav"
+        return self._names_wav(self._out)
+
+    @staticmethod
+    def _names_wav(path: Path) -> bool:
+        return path.suffix.lower() == ".wav"
 
     def write(self, pcm: Pcm, rate: int) -> Path:
         """Write the next reply, int16 [n] at `rate` Hz; its path. AudioError if it cannot be written."""

@@ -80,6 +80,8 @@ def mono_from_array(samples: NDArray[Any]) -> Samples:
 
     AudioError on other types or shapes, NaN, infinity, or floats far outside [-1, 1].
     """
+    if not isinstance(samples, np.ndarray):
+        raise AudioError(f"Audio is a {type(samples).__name__}; expected a NumPy array of int16, float32 or float64.")
     if samples.ndim not in (1, 2):
         raise AudioError(f"Audio has shape {list(samples.shape)}; expected [n] or [n, channels].")
     if samples.ndim == 2:

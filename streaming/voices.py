@@ -30,8 +30,11 @@ class VoiceSource:
                 self._behind = HttpEndpoint(voice)
 
     async def start(self) -> None:
-        """Wait until it can speak. Raises DeviceError where it cannot."""
+        """Wait until it can speak. Raises DeviceError where it cannot, InputError for a voice that espeak-ng does not have."""
         await self._behind.start()
+        if isinstance(self._behind, EspeakProcess):
+            async for _ in self.synthesizer().synthesize("a"):
+                pass
 
     async def close(self) -> None:
         """End the process or the connections."""

@@ -38,6 +38,8 @@ def read_wav(path: str | Path, block_ms: int = BLOCK_MS) -> WavAudio:
     outside 4..384 kHz.
     """
     path = Path(path)
+    if path.is_dir():
+        raise AudioError(f"{path}: that is a folder; give the path of a sound file.")
     if not path.is_file():
         raise AudioError(f"{path}: no such file; give the path of a sound file.")
     if path.stat().st_size == 0:
@@ -76,7 +78,10 @@ def _open(path: Path) -> Any:
     try:
         return soundfile.SoundFile(path)
     except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
-        raise AudioError(f"{path}: not a sound file that can be read ({_one_line(error)}).") from error
+        raise AudioError(
+            f"{path}: not a sound file that can be read ({_one_line(error)}); expected WAV, FLAC, OGG, MP3 or AIFF, so convert "
+            f"it, as by: ffmpeg -i {path.name} {path.stem}.wav"
+        ) from error
 
 
 def _check_file(path: Path, file: Any) -> None:

@@ -108,7 +108,7 @@ def _wav_of(path, rate, frames, channels=1):
     ("name", "make", "message"),
     [
         ("missing.wav", lambda path: None, "no such file"),
-        ("folder.wav", lambda path: path.mkdir(), "no such file"),
+        ("folder.wav", lambda path: path.mkdir(), "that is a folder"),
         ("empty.wav", lambda path: path.write_bytes(b""), "empty"),
         ("text.wav", lambda path: path.write_text("this is no audio"), "not a sound file"),
         ("header.wav", lambda path: path.write_bytes(b"RIFF\x24\0\0\0WAVEfmt "), "not a sound file"),

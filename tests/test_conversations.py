@@ -265,15 +265,43 @@ def test_audio_that_cannot_be_used_is_refused_to_the_caller_and_the_session_goes
 def test_one_failing_session_ends_with_a_reason_and_leaves_the_others_running():
     async def talk(runtime):
         async with runtime.session() as broken, runtime.session() as healthy:
-            await broken.send_text("what is twenty plus thirty " * 600)
+            runtime.engine.close_context(broken._context)  # as if the engine had lost it
+            await broken.send_text("what is twenty plus thirty")
             await broken.settled()
             failed = one(broken.said(), Failed)
-            assert "do not fit" in failed.reason
+            assert "closed" in failed.reason
             with pytest.raises(TextProError, match="ended"):
                 await broken.send_text("hello")
             await healthy.send_text("what is twenty plus thirty")
             events = await converse(healthy, np.zeros(0, np.float32))
         assert one(events, ReplyDone).text == "Twenty plus thirty is fifty."
+
+    run(talk)
+
+
+def test_a_typed_turn_that_is_too_long_is_refused_and_the_session_goes_on():
+    async def talk(runtime):
+        async with runtime.session() as session:
+            with pytest.raises(InputError, match=r"'what is twenty plus .*has 3000 tokens: at most \d+ are taken"):
+                await session.send_text("what is twenty plus thirty " * 600)
+            with pytest.raises(InputError, match="a typed turn is a NoneType: expected a string"):
+                await session.send_text(None)
+            with pytest.raises(AudioError, match="Audio is a bytes; expected a NumPy array"):
+                await session.send_audio(b"abc", 16_000)
+            await session.send_text("what is twenty plus thirty")
+            events = await converse(session, np.zeros(0, np.float32))
+        assert one(events, ReplyDone).text == "Twenty plus thirty is fifty."
+
+    run(talk)
+
+
+def test_a_session_that_was_not_entered_says_so():
+    async def talk(runtime):
+        session = runtime.session()
+        with pytest.raises(TextProError, match="has not begun: open it by `async with"):
+            await session.send_text("hello")
+        async with session:
+            pass
 
     run(talk)
 

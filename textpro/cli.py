@@ -207,7 +207,7 @@ def agent(
         int | None,
         typer.Option(min=1, metavar="DAYS", help="With --record: delete recordings in that folder that are older than this."),
     ] = None,
-    prosody: Annotated[Prosody | None, typer.Option(help="Use how the user sounds, or do not even compute it.")] = None,
+    prosody: Annotated[Prosody | None, typer.Option(help="Use how the user sounds, or keep it out of model and events.")] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -249,6 +249,8 @@ def agent(
         raise typer.Exit
     if len(given) > 1:
         raise typer.BadParameter(f"give {' or '.join(given)}, not both.")
+    if mistaken := [path for path in wav or () if str(path).startswith("-") and not path.exists()]:
+        raise typer.BadParameter(f"--wav needs a sound file, and {mistaken[0]} is none.")
     if fast and not wav:
         raise typer.BadParameter("--fast is about the pace of --wav; nothing else has one that can be changed.")
     audio = _audio(input_device, output_device, half_duplex, push_to_talk, aec)

@@ -131,7 +131,7 @@ class ProsodySettings(_Group):
     """How the user sounds; personal data."""
 
     enabled: bool = True
-    """Whether it is computed, used and sent at all."""
+    """Whether it is used, sent and kept at all."""
 
 
 class AudioSettings(_Group):

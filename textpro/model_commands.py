@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .models.whisper_full import FullWhisper
 
 HERE = {"bundled": "bundled", "here": "yes", "partly": "partly", "absent": "no"}
+TABLE_WIDTH = 140
+"""Columns of the terminal from which on the presets are one table."""
 COLUMNS = ("preset", "download", "memory CPU fp32 / GPU bf16", "licence", "languages", "what it can do", "measured")
 
 models = typer.Typer(
@@ -225,17 +227,26 @@ def licence_cell(licence: Licence) -> str:
 
 
 def _print_table() -> None:
+    """One table where the terminal is wide enough for its columns, else a block of lines for each preset."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("preset", "here", *COLUMNS[1:]):
-        table.add_column(column, overflow="fold")
+    console = Console(highlight=False)
+    names = ("preset", "here", *COLUMNS[1:])
+    wide = Table(box=None, pad_edge=False, header_style="bold")
+    for column in names:
+        wide.add_column(column, overflow="fold", no_wrap=column == "preset")
     for preset in PRESETS.values():
         name, *cells = _cells(preset)
-        table.add_row(name.strip("`"), HERE[state_of(preset)], *(cell.replace("`", "") for cell in cells))
-    console = Console(highlight=False)
-    console.print(table)
+        row = (name.strip("`"), HERE[state_of(preset)], *(cell.replace("`", "") for cell in cells))
+        wide.add_row(*row)
+        if console.width < TABLE_WIDTH:
+            block = Table(box=None, pad_edge=False, show_header=False, title=row[0], title_justify="left", title_style="bold")
+            for label, cell in zip(names[1:], row[1:], strict=True):
+                block.add_row(f"  {label}", cell)
+            console.print(block)
+    if console.width >= TABLE_WIDTH:
+        console.print(wide)
     console.print("\nmemory: the weights; caches of the conversations come on top. Fetch one: textpro-agent models download NAME")
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .serving.mqtt.topics import Hello
 
 PASSWORD_VARIABLE = "TEXTPRO_MQTT_PASSWORD"
+PATIENCE_S = 2.0
+"""Until it is said that there is no broker yet."""
 
 
 def mqtt(
@@ -70,13 +72,22 @@ async def _serve(where: Broker, how: MqttSettings, settings: Settings) -> None:
         def open_session(hello: Hello, tools: Sequence[Tool]) -> Session:
             return runtime.session(hello.instructions, tools, playback=hello.playback, **_session_settings(settings))
 
-        serving = asyncio.create_task(MqttBridge(where, open_session, how).run())
+        bridge = MqttBridge(where, open_session, how)
+        serving = asyncio.create_task(bridge.run())
 
         def stop() -> None:
             serving.cancel()
 
         with stop_on_signals(stop), calm_collector():
-            typer.echo(f"serving {how.topics.prefix}/+ on {where.host}:{where.port}; Ctrl-C ends", err=True)
+            connected = asyncio.create_task(bridge.connected.wait())
+            await asyncio.wait((serving, connected), timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
+            if not connected.done() and not serving.done():
+                looked = f"no broker at {where.host}:{where.port} yet, it is looked for again and again; Ctrl-C ends"
+                typer.echo(f"{looked}. A broker of your own: mosquitto", err=True)
+            await asyncio.wait((serving, connected), return_when=asyncio.FIRST_COMPLETED)
+            connected.cancel()
+            if not serving.done():
+                typer.echo(f"serving {how.topics.prefix}/+ on {where.host}:{where.port}; Ctrl-C ends", err=True)
             await asyncio.wait((serving,))
         if not serving.cancelled():
             serving.result()
