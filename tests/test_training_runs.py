@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
-from textpro.training.runs import optimizers, resume, save
+from textpro.models.errors import InputError
+from textpro.training.runs import average, optimizers, resume, save
 
 
 def test_a_run_goes_on_from_its_state_at_the_rates_of_its_settings(tmp_path: Path):
@@ -23,3 +25,26 @@ def test_a_run_goes_on_from_its_state_at_the_rates_of_its_settings(tmp_path: Pat
     assert [group["full_lr"] for one in slower for group in one.param_groups] == [1e-3, 4e-4]
     momenta = [one.state[parameter] for one, parameter in zip(slower, (again.weight, again.bias), strict=True)]
     assert momenta[0]["momentum_buffer"].any() and momenta[1]["exp_avg"].any()
+
+
+def test_the_mean_of_two_runs_has_the_mean_of_their_weights_and_is_a_run_itself(tmp_path: Path):
+    models = [nn.Linear(3, 2) for _ in range(2)]
+    for name, model in zip("ab", models, strict=True):
+        (tmp_path / name).mkdir()
+        save(tmp_path / name, {"model": model}, 5)
+    average([(tmp_path / "a", 3.0), (tmp_path / "b", 1.0)], tmp_path / "mean")
+    mean = nn.Linear(3, 2)
+    assert resume(tmp_path / "mean", {"model": mean}) == 5
+    first, second = (model.weight for model in models)
+    torch.testing.assert_close(mean.weight, 0.75 * first + 0.25 * second)
+
+
+def test_an_average_of_different_models_or_of_one_is_refused(tmp_path: Path):
+    for name, size in (("a", 2), ("b", 3)):
+        (tmp_path / name).mkdir()
+        save(tmp_path / name, {"model": nn.Linear(3, size)}, 5)
+    with pytest.raises(InputError, match="differ in names or shapes"):
+        average([(tmp_path / "a", 1.0), (tmp_path / "b", 1.0)], tmp_path / "mean")
+    with pytest.raises(InputError, match="two runs or more"):
+        average([(tmp_path / "a", 1.0)], tmp_path / "mean")
+    assert not (tmp_path / "mean").exists()

@@ -147,6 +147,29 @@ def slm(
 
 
 @train.command()
+def average(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Two runs or more of one kind.")],
+    folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the mean is written, as a run that can be exported.")],
+    shares: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="How much each run counts; without it all count alike.")
+    ] = None,
+) -> None:
+    """The mean of the weights of several runs that began at the same weights."""
+    with clean_exit():
+        from .models.errors import InputError
+        from .training.runs import average as write_average
+
+        try:
+            given = [float(share) for share in shares.split(",")] if shares else [1.0] * len(runs)
+        except ValueError:
+            raise InputError(f"--shares {shares}: expected numbers with commas between them") from None
+        if len(given) != len(runs):
+            raise InputError(f"--shares has {len(given)} numbers for {len(runs)} runs: give one for each")
+        write_average(list(zip(runs, given, strict=True)), folder)
+        typer.echo(f"written to {folder}")
+
+
+@train.command()
 def export(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="The checkpoint folder to write.")],
     speech: SpeechRun = Path("runs/whisperpro"),
