@@ -13,6 +13,7 @@ from textpro.training.skills.arithmetic import PAIRS, worked
 SAMPLES = 2_000
 VALUE = {number_words(number): number for number in range(101)}
 RESULT = {"plus": operator.add, "minus": operator.sub, "times": operator.mul}
+OUTSIDE = re.compile(r"(.+) (plus|minus|times) (.+) is (more than one hundred|less than zero)")
 ECHO = re.compile(r"(.+) (plus|minus|times) (.+) is (.+)")
 
 
@@ -31,13 +32,19 @@ def parts_of(sums: str) -> list[int]:
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_arithmetic_is_right_stays_within_one_hundred_and_chains(split: str) -> None:
-    counted = 0
+    counted = beyond = 0
     rng = random.Random(7)
     for dialogue in (sample_dialogue(rng, split) for _ in range(SAMPLES)):
         previous: int | None = None
         for turn in dialogue.turns:
             reply = turn.reply.lower().rstrip(".")
             if turn.skill != "arithmetic" or " is " not in reply:
+                continue
+            if (outside := OUTSIDE.fullmatch(reply)) is not None:
+                too_much = RESULT[outside[2]](VALUE[outside[1]], VALUE[outside[3]])
+                assert too_much > 100 if outside[4] == "more than one hundred" else too_much < 0
+                previous = None
+                beyond += 1
                 continue
             result = parts_of(reply)[-1]
             fills = {a: number_words(a) for a in range(101)}
@@ -55,6 +62,7 @@ def test_arithmetic_is_right_stays_within_one_hundred_and_chains(split: str) -> 
             previous = result
             counted += 1
     assert counted > SAMPLES / 4
+    assert (beyond > SAMPLES / 100) == (split != "fillers")
 
 
 def test_a_product_is_worked_out_from_one_that_training_may_hold() -> None:

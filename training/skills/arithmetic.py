@@ -20,7 +20,6 @@ Pair = tuple[int, int]
 RESULT: dict[str, Callable[[int, int], int]] = {
     "plus": operator.add, "minus": operator.sub, "times": operator.mul,
 }
-OVER_LIMIT_REPLY = "Sorry, I only count from zero to one hundred."
 BEYOND_SHARE = 0.06
 NO_NUMBER_REPLY = "Sorry, from which number?"
 
@@ -177,14 +176,15 @@ def worked(operation: str, a: int, b: int) -> str:
 def _beyond(draw: Draw, operation: str) -> Turn:
     """A result outside of what the assistant counts to, by little as often as by much."""
     a = draw.rng.randrange(2, LIMIT + 1) if operation != "minus" else draw.rng.randrange(LIMIT)
-    return _over(draw, draw.words(WAYS[operation]), a, _too_much(draw, operation, a))
+    return _over(draw, operation, draw.words(WAYS[operation]), a, _too_much(draw, operation, a))
 
 
 def _beyond_next(draw: Draw, operation: str) -> Turn | None:
     """The same from the last result on; None where nothing leads outside."""
     if _least_too_much(operation, draw.number) > LIMIT:
         return None
-    return _over(draw, draw.words(FOLLOW_WAYS[operation]), draw.number, _too_much(draw, operation, draw.number))
+    a = draw.number
+    return _over(draw, operation, draw.words(FOLLOW_WAYS[operation]), a, _too_much(draw, operation, a))
 
 
 def _too_much(draw: Draw, operation: str, a: int) -> int:
@@ -197,11 +197,13 @@ def _least_too_much(operation: str, a: int) -> int:
     return {"plus": LIMIT - a + 1, "minus": a + 1, "times": LIMIT // a + 1 if a else LIMIT + 1}[operation]
 
 
-def _over(draw: Draw, template: str, a: int, b: int) -> Turn:
-    second = number_words(b)
-    user = template.replace("{a}", number_words(a)).replace("{b}", second).replace("{k}", second)
+def _over(draw: Draw, operation: str, template: str, a: int, b: int) -> Turn:
+    """The reply echoes the question like the others: whether the result is too large is said where it would stand."""
+    first, second = number_words(a), number_words(b)
+    user = template.replace("{a}", first).replace("{b}", second).replace("{k}", second)
     draw.number = -1
-    return Turn(user, OVER_LIMIT_REPLY, NAME, template)
+    outside = "less than zero" if operation == "minus" else "more than one hundred"
+    return Turn(user, sentence(f"{first} {operation} {second} is {outside}."), NAME, template)
 
 
 def _without_number(draw: Draw, operation: str) -> Turn:
