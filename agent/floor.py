@@ -176,11 +176,15 @@ class Floor:
         for decision in self._machine.force_end():
             await self._act(decision)
 
-    async def typed(self, text: str, ids: tuple[int, ...]) -> None:
-        """A typed turn came, with its tokens. A spoken one ends first, with its words, and what would answer it gives way."""
+    async def give_way(self) -> None:
+        """A spoken turn ends, with its words, and what would answer it does not."""
         await self._desk.take_back_draft()
         await self.end_now()
         await self.interrupt()
+
+    async def typed(self, text: str, ids: tuple[int, ...]) -> None:
+        """A typed turn came, with its tokens. A spoken one ends first, with its words, and what would answer it gives way."""
+        await self.give_way()
         self._prompts_said = 0
         self._user.begin()
         await self._desk.place_results()

@@ -26,15 +26,17 @@ class Dropped:
     entries: int
 
 
-async def make_room(engine: Engine, context: Context, chat: ChatFormat, history_start: int) -> Dropped | None:
-    """Drop the oldest turns behind position `history_start` if room is short; None if it is not, or there are none. Raises
-    what the engine raises; then the session cannot go on."""
-    if context.room * SHORT >= context.capacity:
+async def make_room(
+    engine: Engine, context: Context, chat: ChatFormat, history_start: int, needed: int = 0
+) -> Dropped | None:
+    """Drop the oldest turns behind position `history_start` if room is short, or less than the entries `needed`; None if it is
+    not, or there are none. Raises what the engine raises; then the session cannot go on."""
+    if context.room * SHORT >= context.capacity and context.room >= needed:
         return None
     entries, capacity = context.entries, context.capacity
     starts = turn_starts(entries, chat, history_start)
     keep_from = context.length
-    for free in (capacity // WANTED, capacity // SHORT):  # the last turn may be a long one
+    for free in (max(capacity // WANTED, needed), max(capacity // SHORT, needed)):  # the last turn may be a long one
         kept = capacity - free - history_start
         if fits := [start for start in starts if context.length - start <= kept]:
             keep_from = fits[0]
@@ -42,7 +44,8 @@ async def make_room(engine: Engine, context: Context, chat: ChatFormat, history_
     if keep_from == history_start:
         return None
     await engine.run(Truncate(context, history_start))
-    await engine.run(Append(context, tuple(replace(entry, position=None) for entry in entries[keep_from:])))
+    if stays := tuple(replace(entry, position=None) for entry in entries[keep_from:]):
+        await engine.run(Append(context, stays))
     return Dropped(sum(start < keep_from for start in starts), keep_from - history_start)
 
 

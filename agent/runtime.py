@@ -85,6 +85,8 @@ class Runtime:
                 await self._voices.start()
         except BaseException:
             await self.engine.aclose()
+            if self._voices is not None:
+                await self._voices.close()
             raise
         return self
 

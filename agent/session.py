@@ -38,6 +38,8 @@ from .user_turn import UserTurn
 _log = logging.getLogger(__name__)
 MAX_INPUTS = 512
 """Pieces of input that may wait; a caller that is faster waits in `send_audio`."""
+FRAME_ENTRIES = 64
+"""What stands around a turn's words and its reply: openings, ends, a tool's call and its result, if short."""
 LONG_TEXT = 5_000
 """Characters of a typed turn from which on its tokens take milliseconds."""
 
@@ -166,7 +168,7 @@ class Session:
 
     async def send_text(self, text: str) -> None:
         """A whole turn, typed. A turn that is being spoken ends first, with the words it has. InputError if `text` holds no
-        words, or more tokens than half of what the context holds."""
+        words, or more tokens than fit beside the instructions and a reply."""
         if not isinstance(text, str):
             raise InputError(f"a typed turn is a {type(text).__name__}: expected a string")
         self._check_begun()
@@ -175,7 +177,7 @@ class Session:
         ids = words(text) if len(text) < LONG_TEXT else await asyncio.to_thread(words, text)
         if not ids:
             raise InputError(f"the typed turn {text[:40]!r} holds no words: send some text")
-        if len(ids) > (most := self._context.capacity // 2):
+        if len(ids) > (most := self._context.capacity - self._history_start - self._beside_turn):
             beginning = f"the typed turn {text[:40]!r}..."
             raise InputError(f"{beginning} has {len(ids)} tokens: at most {most} are taken, so send it in parts")
         await self._put(_Typed(text, ids))
@@ -277,9 +279,19 @@ class Session:
         if self._task is not None:
             self._task.cancel()
 
+    @property
+    def _beside_turn(self) -> int:
+        """Entries that a turn needs beside its words: its frame, and the reply."""
+        return self._settings.max_reply_tokens + FRAME_ENTRIES
+
     async def _handle(self, item: _Input) -> None:
+        needed = 0
+        if isinstance(item, _Typed):
+            needed = len(item.ids) + self._beside_turn
+            if self._context.room < needed:
+                await self._floor.give_way()
         if self._floor.is_free and self._desk.rests:
-            dropped = await make_room(self._engine, self._context, self._checkpoint.chat, self._history_start)
+            dropped = await make_room(self._engine, self._context, self._checkpoint.chat, self._history_start, needed)
             if dropped is not None:
                 self._desk.keep_history()
                 self._say("HistoryDropped", turns=dropped.turns, entries=dropped.entries)

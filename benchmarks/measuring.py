@@ -31,6 +31,7 @@ from textpro.engine import Engine, Entry
 from textpro.models.backbone import ATTENTION_NAME
 from textpro.models.checkpoint import Checkpoint
 from textpro.models.named import open_model
+from textpro.models.padded_models import is_padded, pad_checkpoint
 from textpro.models.placing import PRECISIONS, place
 from textpro.models.random_models import is_random, open_random
 from textpro.models.whisper_full import FullWhisper
@@ -143,6 +144,8 @@ def load(options: argparse.Namespace) -> Checkpoint:
     dtype = PRECISIONS[options.dtype] if options.dtype else torch.float32 if device.type == "cpu" else torch.bfloat16
     if is_random(options.model):
         return open_random(options.model, device=device, dtype=dtype)
+    if is_padded(options.model):
+        return pad_checkpoint(open_model("tiny"), options.model, device=device, dtype=dtype)
     return place(open_model(options.model), device, dtype)
 
 

@@ -133,7 +133,7 @@ class SequentialAgent:
         embeds = torch.cat(rows)[None]
         out = self._backbone.generate(
             inputs_embeds=embeds,
-            attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long),
+            attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device),
             do_sample=False,
             max_new_tokens=most,
             eos_token_id=self._chat.turn_end_id,
@@ -144,7 +144,7 @@ class SequentialAgent:
 
     def _project(self, vector: NDArray[np.float32]) -> Tensor:
         weights = self._projector
-        hidden = torch.nn.functional.gelu(weights.w1 @ torch.from_numpy(vector) + weights.b1)
+        hidden = torch.nn.functional.gelu(weights.w1 @ torch.from_numpy(vector).to(weights.w1) + weights.b1)
         return weights.w2 @ hidden + weights.b2
 
 

@@ -7,6 +7,7 @@ Everything runs in one event loop; the model has a thread of its own, so the hou
 
 import argparse
 import asyncio
+from pathlib import Path
 from typing import Literal
 
 import soundfile
@@ -87,4 +88,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--wav", help="a spoken turn")
     parser.add_argument("texts", nargs="*", help="typed turns")
-    asyncio.run(main(**vars(parser.parse_args())))
+    chosen = parser.parse_args()
+    if chosen.wav is not None and not Path(chosen.wav).is_file():
+        parser.error(f"--wav {chosen.wav}: no such file")
+    asyncio.run(main(chosen.texts, chosen.wav))

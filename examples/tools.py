@@ -3,6 +3,7 @@ Spoken: python examples/tools.py --wav question.wav"""
 
 import argparse
 import asyncio
+from pathlib import Path
 from typing import Literal
 
 import soundfile
@@ -67,4 +68,6 @@ if __name__ == "__main__":
     parser.add_argument("--wav", help="a question as an audio file")
     parser.add_argument("text", nargs="*", help="typed turns")
     chosen = parser.parse_args()
+    if chosen.wav is not None and not Path(chosen.wav).is_file():
+        parser.error(f"--wav {chosen.wav}: no such file")
     asyncio.run(main(chosen.wav, chosen.text))

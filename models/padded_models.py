@@ -22,7 +22,6 @@ from ..kernels.fuse_prosody import ProjectorWeights
 from .backbone import Backbone
 from .checkpoint import Checkpoint
 from .errors import InputError
-from .placing import likely_device
 from .random_models import MODELS, check_room
 
 PREFIX = "padded:"
@@ -59,14 +58,14 @@ def pad_checkpoint(
     name: str,
     *,
     seed: int = 0,
-    device: torch.device | str | None = None,
+    device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
 ) -> Checkpoint:
-    """`small`, with a Qwen2 as backbone, in the body of that name, on `device` (the GPU where there is one) in `dtype`
-    (bfloat16 on a GPU, else float32). `small` stays as it is. InputError for a body that cannot hold it, DeviceError where
+    """`small`, with a Qwen2 as backbone, in the body of that name, on `device` in `dtype` (without one float32, or
+    bfloat16 on a GPU). `small` stays as it is. InputError for a body that cannot hold it, DeviceError where
     it has no room."""
     body = padded_body(name)
-    place = likely_device() if device is None else torch.device(device)
+    place = torch.device(device)
     dtype = dtype or (torch.float32 if place.type == "cpu" else torch.bfloat16)
     model = pad_model(small.backbone.model, body, place, dtype, seed, lambda count: check_room(name, place, count, BODIES))
     projector = small.backbone.projector

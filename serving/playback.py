@@ -127,14 +127,18 @@ class ReplyPlayer:
                 self._heard.append(piece)
 
 
+OTHER_SOUNDS = {".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".aiff", ".aif", ".raw", ".pcm", ".webm", ".mp4"}
+"""Endings by which nobody names a folder."""
+
+
 class ReplyFiles:
     """Names and writes replies. `out` ends in .wav: the first reply gets that name, later ones `_2`, `_3`,
     ... before the ending. Otherwise `out` is a folder: `reply_1.wav`, `reply_2.wav`, ... Files of these names
     are replaced."""
 
     def __init__(self, out: Path) -> None:
-        """Creates the folder. InputError if that is not possible, or for a name with another ending."""
-        if out.suffix and not self._names_wav(out) and not out.is_dir():
+        """Creates the folder. InputError if that is not possible, or for a name of another kind of sound file."""
+        if out.suffix.lower() in OTHER_SOUNDS and not out.is_dir():
             raise InputError(f"{out}: replies are written as WAV; give a name that ends in .wav, or a folder.")
         self._out = out
         self._count = 0

@@ -3,6 +3,7 @@ conversion and resampling as live audio, and writing replies as 16-bit wav. A fi
 first block is handed out; it is read block by block, so a two-hour file needs no more memory than a short
 one."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ def _open(path: Path) -> Any:
     except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
         raise AudioError(
             f"{path}: not a sound file that can be read ({_one_line(error)}); expected WAV, FLAC, OGG, MP3 or AIFF, so convert "
-            f"it, as by: ffmpeg -i {path.name} {path.stem}.wav"
+            f"it, as by: ffmpeg -i {shlex.quote(str(path))} converted.wav"
         ) from error
 
 

@@ -288,6 +288,10 @@ def test_a_typed_turn_that_is_too_long_is_refused_and_the_session_goes_on():
                 await session.send_text(None)
             with pytest.raises(AudioError, match="Audio is a bytes; expected a NumPy array"):
                 await session.send_audio(b"abc", 16_000)
+            for _ in range(3):  # the second and third have room because the ones before are forgotten
+                await session.send_text("what is twenty plus thirty " * 320)
+                await session.settled()
+            assert not [event for event in session.said() if isinstance(event, Failed)]
             await session.send_text("what is twenty plus thirty")
             events = await converse(session, np.zeros(0, np.float32))
         assert one(events, ReplyDone).text == "Twenty plus thirty is fifty."

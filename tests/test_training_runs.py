@@ -47,4 +47,10 @@ def test_an_average_of_different_models_or_of_one_is_refused(tmp_path: Path):
         average([(tmp_path / "a", 1.0), (tmp_path / "b", 1.0)], tmp_path / "mean")
     with pytest.raises(InputError, match="two runs or more"):
         average([(tmp_path / "a", 1.0)], tmp_path / "mean")
+    with pytest.raises(InputError, match="above 0"):
+        average([(tmp_path / "a", float("nan")), (tmp_path / "b", 1.0)], tmp_path / "mean")
+    with pytest.raises(InputError, match=r"holds no checkpoint\.pt"):
+        average([(tmp_path / "a", 1.0), (tmp_path / "c", 1.0)], tmp_path / "mean")
+    with pytest.raises(InputError, match="is a run already"):
+        average([(tmp_path / "a", 1.0), (tmp_path / "a", 1.0)], tmp_path / "a")
     assert not (tmp_path / "mean").exists()

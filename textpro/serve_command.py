@@ -103,7 +103,7 @@ def serve(
     ] = None,
     voice: Annotated[str | None, typer.Option(metavar="on|off", help="off: replies are text.", rich_help_panel=MODEL)] = None,
     prosody: Annotated[
-        str | None, typer.Option(metavar="on|off", help="off: how users sound is not computed at all.", rich_help_panel=MODEL)
+        str | None, typer.Option(metavar="on|off", help="off: how users sound is not used, sent or kept.", rich_help_panel=MODEL)
     ] = None,
     demo_tools: Annotated[
         bool,

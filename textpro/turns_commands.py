@@ -69,6 +69,10 @@ def bench_turns(
         size = turn_bench.FULL if full else turn_bench.QUICK
         chosen = _model(model, encoder, backbone)
         measured = turn_bench.Measured(decisions, latency, endpointing)
+        if not decisions and (idle := [name for name, file in (("--csv", csv), ("--plot", plot), ("--data", data)) if file]):
+            raise InputError(f"{idle[0]} is about decisions: leave it out, or --no-decisions")
+        if not latency and endpointing != "auto":
+            raise InputError("--endpointing is about latency: leave it out, or --no-latency")
         with _progress() as show:
             report = turn_bench.bench_turns(chosen, size, seed, data, show, measured)
         if csv is not None:

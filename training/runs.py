@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -79,20 +80,29 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 def average(runs: Sequence[tuple[Path, float]], folder: Path) -> None:
     """Write into `folder` the model whose weights are the weighted mean of those of the runs' last checkpoints; shares are
-    relative. All else is that of the first. Of weights that lie in one valley the mean is often better than each (arXiv
-    2203.05482). InputError for runs whose weights differ in names or shapes, or shares that are not above 0."""
-    if len(runs) < 2 or min(share for _, share in runs) <= 0:
+    relative. All else, files of a tokenizer among it, is that of the first. Of weights that lie in one valley the mean is
+    often better than each (arXiv 2203.05482). InputError for runs whose weights differ in names or shapes, for shares that
+    are not above 0, and for a folder that holds a run."""
+    if len(runs) < 2 or not all(math.isfinite(share) and share > 0 for _, share in runs):
         raise InputError("an average takes two runs or more, each with a share above 0")
+    for run, _ in runs:
+        if not (run / STATE).is_file():
+            raise InputError(f"{run} holds no {STATE}: give the folders of runs that were trained")
+    if (folder / STATE).exists():
+        raise InputError(f"{folder} is a run already: give a new folder")
     states = [read_state(run) for run, _ in runs]
     whole = sum(share for _, share in runs)
-    mean: dict[str, Tensor] = {name: torch.zeros_like(weight) for name, weight in states[0]["model"].items()}
+    first: dict[str, Tensor] = states[0]["model"]
+    mean = {name: torch.zeros_like(weight) for name, weight in first.items()}
     for (run, share), state in zip(runs, states, strict=True):
         model: dict[str, Tensor] = state["model"]
-        if {name: weight.shape for name, weight in model.items()} != {name: weight.shape for name, weight in mean.items()}:
+        if {name: weight.shape for name, weight in model.items()} != {name: weight.shape for name, weight in first.items()}:
             raise InputError(f"the weights of {run} and {runs[0][0]} differ in names or shapes: average runs of one model")
         for name, weight in model.items():
-            mean[name] = mean[name] + weight * (share / whole) if weight.is_floating_point() else weight
+            mean[name] = mean[name] + weight * (share / whole) if weight.is_floating_point() else first[name]
     folder.mkdir(parents=True, exist_ok=True)
+    for file in runs[0][0].glob("*.json"):
+        shutil.copy(file, folder)
     torch.save({**states[0], "model": mean}, folder / "checkpoint.tmp")
     os.replace(folder / "checkpoint.tmp", folder / STATE)
 

@@ -176,7 +176,10 @@ def worked(operation: str, a: int, b: int) -> str:
 def _beyond(draw: Draw, operation: str) -> Turn:
     """A result outside of what the assistant counts to, by little as often as by much."""
     a = draw.rng.randrange(2, LIMIT + 1) if operation != "minus" else draw.rng.randrange(LIMIT)
-    return _over(draw, operation, draw.words(WAYS[operation]), a, _too_much(draw, operation, a))
+    template = draw.words(WAYS[operation])
+    while "difference" in template:  # which has no order, so it is never below zero
+        template = draw.words(WAYS[operation])
+    return _over(draw, operation, template, a, _too_much(draw, operation, a))
 
 
 def _beyond_next(draw: Draw, operation: str) -> Turn | None:

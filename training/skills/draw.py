@@ -92,4 +92,4 @@ def told(rng: random.Random, call: Call, reply: str) -> str:
     """What somebody's function might return where nothing went wrong."""
     plain = reply.removeprefix("Okay, ").rstrip(".")
     values = " ".join(map(str, call.arguments.values()))
-    return rng.choice((plain, plain, f"the {plain}", "done", "ok", "okay", f"{call.name} done", f"{values} done", values or "ok"))
+    return rng.choice((plain, plain, plain, "done", "ok", "okay", f"{call.name} done", f"{values} done".strip(), values or "ok"))
