@@ -26,7 +26,7 @@ RARE_NAMES = (
 SYLLABLE_STARTS, SYLLABLE_VOWELS, SYLLABLE_ENDS = "bcdfghjklmnprstvwz", "aeiou", ("", "", "n", "r", "s", "l")
 RARE_SHARE, MADE_UP_SHARE = 0.3, 0.2
 
-USERS = Fillers("called", [(name,) for name in NAMES])
+USERS = Fillers("called", [(name,) for name in NAMES], shown=(("anna",),))  # the name that people try first
 PLACES = Fillers("placed", [(thing, spot) for thing in THINGS for spot in SPOTS])
 LIKINGS = Fillers("liked", [(colour,) for colour in COLOURS])
 
