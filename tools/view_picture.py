@@ -4,7 +4,7 @@ README is made by
 
     espeak-ng -v en-us -s 165 -w light.wav "turn on the kitchen light"
     cd examples/audio
-    textpro-agent --wav lost_keys_sad.wav lost_keys_happy.wav ../../light.wav --fast --json > ../../docs/terminal.jsonl
+    textpro-agent --wav new_job_sad.wav new_job_happy.wav ../../light.wav --fast --json > ../../docs/terminal.jsonl
 """
 
 import json
