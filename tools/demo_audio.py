@@ -3,7 +3,8 @@ in two tones each.
 
 The voice is espeak-ng's and only the tone's four settings differ, so what the agent hears in one recording and not in the
 other is how the words were said. The demo's speaker is the one of twelve whose two tones the bundled model names and answers
-rightly; with other voices it takes some happy sentences for angry ones, and sad ones for plain. 22,050 Hz, mono, 16 bit, silence around the words.
+rightly; with other voices it takes some happy sentences for angry ones, and sad ones for plain. 22,050 Hz, mono, 16 bit,
+silence around the words.
 """
 
 from dataclasses import replace
